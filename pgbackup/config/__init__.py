@@ -1,0 +1,1 @@
+"""Settings: environment, TOML and flags become one complete, typed, frozen value before anything starts."""

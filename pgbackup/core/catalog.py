@@ -1,0 +1,230 @@
+"""What a repository holds, as plain values: backups, WAL, tails of open segments, timelines; and what that recovers.
+
+Built by ``repository.catalog_reader`` from a listing; everything here is pure. A *run* is an unbroken row of WAL along
+one timeline. A moment is recoverable when a restorable backup ends before it and every segment from the backup's start
+to it is there, on the path of one timeline.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from pgbackup.core.lsn import Lsn, SegmentName, segments_covering
+from pgbackup.core.timeline import TimelineHistory
+
+
+@dataclass(frozen=True, slots=True)
+class Tablespace:
+    """A tablespace of a backup: its OID and where it lay on the server."""
+
+    oid: int
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """One sealed base backup; times are aware UTC, sizes bytes; ``modified`` is the sentinel's age in the store."""
+
+    name: str
+    timeline: int
+    start_lsn: Lsn
+    stop_lsn: Lsn
+    started: datetime
+    finished: datetime
+    modified: datetime
+    system_identifier: int
+    pg_version: int
+    raw_bytes: int
+    stored_bytes: int
+    engine: str
+    permanent: bool = False
+    label: str = ""
+    hostname: str = ""
+    data_directory: str = ""
+    tablespaces: tuple[Tablespace, ...] = ()
+    wal_tail: bool = False
+    corrupt_files: tuple[str, ...] = ()
+    delta_of: str | None = None
+    problem: str = ""
+    """Why it cannot be restored as the documents show it (empty: nothing found)."""
+
+    @property
+    def pg_major(self) -> int:
+        return self.pg_version // 10000
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """WAL that is not in the repository: ``[start, end)`` on a timeline."""
+
+    timeline: int
+    start: Lsn
+    end: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class TimeMark:
+    """At ``moment`` of the server's clock, WAL to ``lsn`` of ``timeline`` was durable."""
+
+    moment: datetime
+    timeline: int
+    lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far recovery from a backup gets along a timeline: to ``end``; ``blocked_by`` is the first missing name."""
+
+    end: Lsn
+    blocked_by: SegmentName | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecoverableRange:
+    """Any moment from ``start`` to ``end`` (LSNs) on the path of ``timeline``, beginning with ``backup``.
+
+    ``start_time`` is the backup's finish; ``end_time`` the newest time mark inside, or None when none is known.
+    """
+
+    timeline: int
+    backup: str
+    start: Lsn
+    end: Lsn
+    start_time: datetime
+    end_time: datetime | None
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything a listing of a repository shows.
+
+    ``segments``: timeline -> sorted numbers of whole segments. ``tails``: open segment -> end of its contiguous pieces,
+    as an offset. ``histories``: timeline -> its history (timelines without a history file are not in it).
+    """
+
+    segment_bytes: int
+    backups: tuple[Backup, ...] = ()
+    segments: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    tails: Mapping[SegmentName, int] = field(default_factory=dict)
+    histories: Mapping[int, TimelineHistory] = field(default_factory=dict)
+    marks: tuple[TimeMark, ...] = ()
+    system_identifier: int | None = None
+
+    @cached_property
+    def _sets(self) -> dict[int, frozenset[int]]:
+        return {timeline: frozenset(numbers) for timeline, numbers in self.segments.items()}
+
+    @cached_property
+    def timelines(self) -> tuple[int, ...]:
+        """Every timeline that anything in the repository belongs to."""
+        found = set(self.segments) | set(self.histories) | {s.timeline for s in self.tails}
+        return tuple(sorted(found | {backup.timeline for backup in self.backups}))
+
+    def history(self, timeline: int) -> TimelineHistory:
+        """The history of a timeline; one without a history file counts as without ancestors."""
+        return self.histories.get(timeline) or TimelineHistory(timeline)
+
+    def has(self, segment: SegmentName) -> bool:
+        return segment.number in self._sets.get(segment.timeline, frozenset())
+
+    def backup(self, name: str) -> Backup | None:
+        return next((b for b in self.backups if b.name == name), None)
+
+    def reach(self, backup: Backup, timeline: int) -> Reach | None:
+        """How far WAL goes without a hole from a backup's start along the path of ``timeline``.
+
+        None when the backup is not on that path. A tail counts only on ``timeline`` itself (hazard: a tail of an older
+        timeline is never replayed past a fork).
+        """
+        history = self.history(timeline)
+        if not history.holds(backup.timeline, backup.stop_lsn):
+            return None
+        return self.reach_from(backup.start_lsn, history)
+
+    def reach_from(self, start: Lsn, history: TimelineHistory) -> Reach:
+        """How far WAL goes without a hole from the segment of ``start`` along a path."""
+        number = start // self.segment_bytes
+        while True:
+            segment = history.segment_for(number, self.segment_bytes)
+            if not self.has(segment):
+                break
+            number += 1
+        end = segment.start
+        tail = self.tails.get(segment, 0)
+        if segment.timeline == history.timeline and tail:
+            end = Lsn(segment.start + tail)
+        return Reach(end, segment)
+
+    def missing(self, start: Lsn, end: Lsn, history: TimelineHistory) -> list[SegmentName]:
+        """The segments of ``[start, end)`` along a path that are not there, tails of the path's timeline counted."""
+        found = []
+        for wanted in segments_covering(0, start, end, self.segment_bytes):
+            segment = history.segment_for(wanted.number, self.segment_bytes)
+            tail_end = segment.start + self.tails.get(segment, 0)
+            covered = segment.timeline == history.timeline and tail_end >= end
+            if not self.has(segment) and not covered:
+                found.append(segment)
+        return found
+
+    def why_not_restorable(self, backup: Backup) -> str:
+        """Empty when the backup can be restored at least to its own end; otherwise the reason, for people."""
+        if backup.problem:
+            return backup.problem
+        if backup.corrupt_files:
+            return f"pages are damaged in {', '.join(backup.corrupt_files[:3])}"
+        missing = self.missing(backup.start_lsn, backup.stop_lsn, self.history(backup.timeline))
+        if missing:
+            return f"WAL segment {missing[0]} is missing"
+        return ""
+
+    def gaps(self, timeline: int) -> list[Gap]:
+        """Holes between the whole segments of one timeline."""
+        numbers = self.segments.get(timeline, ())
+        holes = []
+        for left, right in zip(numbers, list(numbers)[1:], strict=False):
+            if right != left + 1:
+                start, end = Lsn((left + 1) * self.segment_bytes), Lsn(right * self.segment_bytes)
+                holes.append(Gap(timeline, start, end))
+        return holes
+
+    def has_anything_after(self, timeline: int, number: int) -> bool:
+        """Whether whole segments of a timeline with a higher number than ``number`` exist."""
+        numbers = self.segments.get(timeline, ())
+        return bisect_left(numbers, number + 1) < len(numbers)
+
+    def leaf_timelines(self) -> list[int]:
+        """Timelines at whose end recovery could stop: every one that anything belongs to, newest first."""
+        return sorted(self.timelines, reverse=True)
+
+    def recoverable(self) -> list[RecoverableRange]:
+        """The recoverable ranges, oldest first; overlapping ranges of one timeline are joined."""
+        ranges: list[RecoverableRange] = []
+        for timeline in sorted(self.timelines):
+            ranges.extend(self._recoverable_on(timeline))
+        return sorted(ranges, key=lambda r: (r.start_time, r.timeline))
+
+    def _recoverable_on(self, timeline: int) -> list[RecoverableRange]:
+        ranges: list[RecoverableRange] = []
+        history = self.history(timeline)
+        for backup in sorted(self.backups, key=lambda b: b.stop_lsn):
+            if self.why_not_restorable(backup):
+                continue
+            reach = self.reach(backup, timeline)
+            if reach is None or reach.end < backup.stop_lsn:
+                continue
+            if backup.timeline != timeline and reach.end <= history.begin:
+                continue
+            if ranges and backup.stop_lsn <= ranges[-1].end:
+                continue
+            moment = self._last_mark(history, backup.stop_lsn, reach.end)
+            ranges.append(RecoverableRange(timeline, backup.name, backup.stop_lsn, reach.end, backup.finished, moment))
+        return ranges
+
+    def _last_mark(self, history: TimelineHistory, start: Lsn, end: Lsn) -> datetime | None:
+        """The newest moment known inside a range; marks of the ancestors count up to their fork."""
+        moments = [m.moment for m in self.marks if start <= m.lsn <= end and history.holds(m.timeline, m.lsn)]
+        return max(moments, default=None)

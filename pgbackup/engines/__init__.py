@@ -1,0 +1,1 @@
+"""How backups are made and restored: the native engine, and the tools of the WAL-E family."""

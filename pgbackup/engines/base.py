@@ -1,0 +1,36 @@
+"""What long work shows and obeys: progress sinks and stop signals, the ports between engines and whoever runs them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class ProgressSink(Protocol):
+    """Receives the progress of one long piece of work; calls come from any thread."""
+
+    def start(self, what: str, total_bytes: int | None) -> None:
+        """Work begins; ``total_bytes`` is an estimate, or None when nobody knows."""
+
+    def advance(self, done_bytes: int) -> None:
+        """``done_bytes`` more are done."""
+
+    def finish(self) -> None:
+        """Work ended, well or not."""
+
+
+class StopSignal(Protocol):
+    """Asks work to end soon; ``threading.Event`` fits."""
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class SilentProgress:
+    """A sink for callers that show nothing."""
+
+    def start(self, what: str, total_bytes: int | None) -> None: ...
+
+    def advance(self, done_bytes: int) -> None: ...
+
+    def finish(self) -> None: ...

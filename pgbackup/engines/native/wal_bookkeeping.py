@@ -1,0 +1,80 @@
+"""Small notes beside the WAL: the last confirmed position, and time marks that tie the server's clock to an LSN.
+
+At most once a minute while WAL moves, and once more when it rests; an idle database writes nothing. The notes help a
+restore to say what it should find; losing one loses no WAL, so a failure here is logged and forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+
+from pgbackup.core.lsn import Lsn
+from pgbackup.errors import PgbackupError
+from pgbackup.postgres.wire import clock_to_datetime
+from pgbackup.repository import keys
+from pgbackup.storage.base import ObjectStore
+
+NOTE_SECONDS = 60.0
+_FINAL_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+RunQuietly = Callable[[Callable[[], None]], "Future[None]"]
+
+
+class WalBookkeeping:
+    """Writes ``status.json`` and time marks. ``on_note`` runs with every note (the lease's heartbeat)."""
+
+    def __init__(self, store: ObjectStore, *, writer: str, on_note: Callable[[int], None] | None = None) -> None:
+        self._store = store
+        self._writer = writer
+        self._on_note = on_note
+        self._next = time.monotonic()
+        self._noted: tuple[int, Lsn] = (0, Lsn(0))
+        self._running: Future[None] | None = None
+
+    def note(self, run: RunQuietly, timeline: int, confirmed: Lsn, caught_up_clock: int) -> None:
+        """Write a note when one is due. ``caught_up_clock``: the server's clock (µs since 2000) at which it had no WAL
+        after ``confirmed``, or 0 when that is not known."""
+        if time.monotonic() < self._next or (timeline, confirmed) == self._noted or not caught_up_clock:
+            return
+        if self._running is not None and not self._running.done():
+            return
+        self._next = time.monotonic() + NOTE_SECONDS
+        self._running = self._start(run, timeline, confirmed, caught_up_clock)
+
+    def final(self, run: RunQuietly, timeline: int, confirmed: Lsn, caught_up_clock: int) -> None:
+        """The session ends: one last note, waited for briefly."""
+        if (timeline, confirmed) == self._noted:
+            return
+        job = self._start(run, timeline, confirmed, caught_up_clock)
+        deadline = time.monotonic() + _FINAL_SECONDS
+        while not job.done() and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _start(self, run: RunQuietly, timeline: int, confirmed: Lsn, clock: int) -> Future[None]:
+        self._noted = (timeline, confirmed)
+        return run(lambda: self._write(timeline, confirmed, clock))
+
+    def _write(self, timeline: int, confirmed: Lsn, clock: int) -> None:
+        moment = clock_to_datetime(clock) if clock else None
+        status = {
+            "format": 1,
+            "writer": self._writer,
+            "timeline": timeline,
+            "confirmed": str(confirmed),
+            "server_time": moment.isoformat() if moment else None,
+            "written": datetime.now(UTC).isoformat(),
+        }
+        try:
+            self._store.put(keys.STATUS, json.dumps(status).encode())
+            if moment:
+                self._store.put_if_absent(keys.mark(moment, timeline, confirmed), b"")
+            if self._on_note is not None:
+                self._on_note(timeline)
+        except PgbackupError as exc:
+            _log.warning("bookkeeping could not be written: %s", exc)

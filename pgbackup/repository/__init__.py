@@ -1,0 +1,1 @@
+"""The stored format: names, documents, compression, encryption, tar; WAL-G's layout with ours on top."""

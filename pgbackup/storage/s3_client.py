@@ -1,0 +1,134 @@
+"""One bucket of an S3 store: the boto3 client, set up for backups, and the one place where its calls are made.
+
+boto3 reads endpoint, region, credentials and CA from its own environment variables and files. A store that is not
+AWS gets path-style addresses and no checksum headers beyond those that requests need, because most of them know
+neither. Over TLS the payload is not hashed for the signature, which is half the CPU of an upload.
+
+Time is bounded twice. botocore's standard mode makes two attempts; if they fail soon and the failure may pass, they
+are made once more. So a store that refuses or throttles gets four attempts, and one that hangs is given up after
+two read timeouts, about a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+import boto3.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from pgbackup.errors import ConfigError, StorageError
+from pgbackup.storage.s3_errors import FOREIGN_ERRORS, Conflict, Request, redact, translate
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+CONFLICT_ROUNDS = 6
+ATTEMPTS_PER_ROUND = 2
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """Limits of the connection; everything else is boto3's own configuration."""
+
+    connect_timeout_seconds: float = 5
+    read_timeout_seconds: float = 30
+    attempts: int = 4
+    connections: int = 16
+    round_limit_seconds: float = 25
+    """After a round that took longer than this, the same call is not made again."""
+
+
+class Bucket:
+    """Makes calls on one bucket: repeats what may pass, translates what does not."""
+
+    def __init__(self, name: str, options: S3Options) -> None:
+        _quiet_loggers()
+        self.name = name
+        self.client, self.on_aws = _connect(name, options)
+        self.endpoint = redact(self.client.meta.endpoint_url)
+        self.seen = False
+        """True once the store answered a request on this bucket, so that a 404 is about a key."""
+        self._options = options
+
+    def call(self, operation: str, key: str, function: Callable[[], T]) -> T:
+        """``function()``, one boto3 call of that operation. Raises StorageErrors only."""
+        request = Request(operation, self.name, key, self.endpoint)
+        deadline = time.monotonic() + self._options.round_limit_seconds
+        made = 0
+        while True:
+            made += 1
+            try:
+                result = function()
+            except FOREIGN_ERRORS as error:
+                problem = translate(error, request)
+                if not self._may_pass(problem, made) or time.monotonic() > deadline:
+                    raise problem from error
+            else:
+                self.seen = True
+                return result
+            pause(made)
+
+    def _may_pass(self, problem: StorageError, made: int) -> bool:
+        if isinstance(problem, Conflict):
+            return made < CONFLICT_ROUNDS
+        return problem.retryable and made * ATTEMPTS_PER_ROUND < self._options.attempts
+
+    def close(self) -> None:
+        self.client.close()
+
+
+def pause(count: int) -> None:
+    """Wait before try ``count + 1``, at random so that writers do not meet again. Short: a stop waits for it."""
+    time.sleep(random.uniform(0.1, 0.4) * min(count, 5))  # noqa: S311 - no secret
+
+
+def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
+    """A client, and whether it talks to AWS itself."""
+    try:
+        session = boto3.session.Session()
+        client: S3Client = session.client("s3", config=_config(options, {}))
+        parts = urlsplit(client.meta.endpoint_url)
+        on_aws = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        changes: dict[str, Any] = {"s3": {"payload_signing_enabled": False}} if parts.scheme == "https" else {}
+        if not on_aws:
+            changes.setdefault("s3", {})["addressing_style"] = "path"
+            changes["request_checksum_calculation"] = "when_required"
+            changes["response_checksum_validation"] = "when_required"
+        if changes:
+            # Only a client knows the endpoint that all of boto3's sources add up to, so it takes two.
+            client.close()
+            client = session.client("s3", config=_config(options, changes))
+    except (BotoCoreError, ValueError) as error:
+        raise ConfigError(
+            f"cannot set up the connection to bucket {bucket}",
+            detail=redact(str(error)),
+            hint="check the AWS_ variables and the files that they name.",
+        ) from error
+    return client, on_aws
+
+
+def _config(options: S3Options, changes: dict[str, Any]) -> Config:
+    return Config(
+        connect_timeout=options.connect_timeout_seconds,
+        read_timeout=options.read_timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": min(ATTEMPTS_PER_ROUND, options.attempts)},
+        max_pool_connections=options.connections,
+        **changes,
+    )
+
+
+def _quiet_loggers() -> None:
+    """Their DEBUG lines hold signatures and bodies, whatever level the application logs at."""
+    for name in ("boto3", "botocore", "urllib3"):
+        logger = logging.getLogger(name)
+        if logger.level < logging.WARNING:
+            logger.setLevel(logging.WARNING)

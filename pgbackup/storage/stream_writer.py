@@ -1,0 +1,165 @@
+"""Writing one object whose size nobody knows yet, in bounded memory.
+
+What fits one part is stored by a single ``put_if_absent``; what is larger goes up in parts while more is written.
+Parts may be sent by a pool of the caller. At most ``parallel`` of them are under way and one is being filled: that
+is the memory, ``part_bytes * (parallel + 1)``. A part that failed in the background fails the next call here; trying
+again is the store's business, and was done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+
+from pgbackup.errors import StorageError
+from pgbackup.storage.base import MultipartUpload, ObjectStore
+
+logger = logging.getLogger(__name__)
+
+PART_BYTES = 16 << 20
+MAX_PARTS = 10_000
+ABORT_SECONDS = 5.0
+
+Submit = Callable[[Callable[[], None]], "Future[None]"]
+"""Runs a function in another thread, like ``executor.submit``."""
+
+
+class ObjectWriter:
+    """Writes one object if none has its key. For one thread; end it with ``finish`` or ``abort``, or use ``with``."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        key: str,
+        *,
+        part_bytes: int = PART_BYTES,
+        submit: Submit | None = None,
+        parallel: int = 4,
+    ) -> None:
+        """``submit`` None: parts are sent by the thread that writes, one at a time."""
+        self.stored_bytes = 0
+        """How many bytes were written so far: the size of the object once it is finished."""
+        self._store = store
+        self._key = key
+        self._part_bytes = max(part_bytes, store.min_part_bytes)
+        self._submit = submit or _at_once
+        self._parallel = parallel if submit is not None else 1
+        self._chunks: list[bytes] = []
+        self._chunk_bytes = 0
+        self._upload: MultipartUpload | None = None
+        self._parts = 0
+        self._pending: list[Future[None]] = []
+        self._ended = False
+        self._failure: BaseException | None = None
+
+    @property
+    def upload_id(self) -> str | None:
+        """The multipart upload's id once there is one, for the record of what to clean up."""
+        return self._upload.upload_id if self._upload is not None else None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take more bytes; may wait for parts under way. Raises what a part raised."""
+        with self._working():
+            rest = memoryview(data)
+            self.stored_bytes += len(rest)
+            while rest:
+                if self._chunk_bytes == self._part_bytes:
+                    self._send_part()
+                room = self._part_bytes - self._chunk_bytes
+                # A copy unless it is all of an immutable buffer: the caller may fill its own again.
+                whole = len(rest) == len(data) and len(rest) <= room
+                chunk = data if whole and isinstance(data, bytes) else bytes(rest[:room])
+                self._chunks.append(chunk)
+                self._chunk_bytes += len(chunk)
+                rest = rest[room:]
+
+    def finish(self) -> bool:
+        """Store the object. True: it is there. False: another object has the key, untouched."""
+        with self._working():
+            if self._upload is None:
+                stored = self._store.put_if_absent(self._key, self._take())
+            else:
+                self._send_part()
+                self._collect(wait(self._pending).done)
+                stored = self._upload.complete()
+            self._ended = True
+            return stored
+
+    def abort(self) -> None:
+        """Leave nothing behind. Never raises: the reason for aborting matters more than a leftover, which is logged."""
+        self._ended = True
+        self._chunks.clear()
+        for future in self._pending:
+            future.cancel()
+        # A part that is still on its way would outlive the abort, in the store; but a stop cannot wait for long.
+        wait(self._pending, timeout=ABORT_SECONDS)
+        self._pending.clear()
+        if self._upload is not None:
+            try:
+                self._upload.abort()
+            except StorageError as error:
+                logger.warning("could not abort an upload", extra={"object": self._key, "error": str(error)})
+
+    def __enter__(self) -> ObjectWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._ended:
+            self.abort()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """What failed once stays failed: an object with a hole must never be completed."""
+        if self._ended:
+            raise StorageError(f"object {self._key} was finished or aborted")
+        if self._failure is not None:
+            raise self._failure
+        try:
+            self._collect(wait(self._pending, timeout=0).done)
+            yield
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _send_part(self) -> None:
+        if self._upload is None:
+            self._upload = self._store.start_upload(self._key)
+        if self._parts == MAX_PARTS:
+            raise StorageError(
+                f"object {self._key} is larger than {MAX_PARTS} parts of {self._part_bytes} bytes",
+                hint="write smaller objects.",
+            )
+        # Wait first, join after: while the chunks are joined they are in memory twice.
+        while len(self._pending) >= self._parallel:
+            self._collect(wait(self._pending, return_when=FIRST_COMPLETED).done)
+        self._parts += 1
+        self._pending.append(self._submit(partial(self._upload.put_part, self._parts, self._take())))
+
+    def _take(self) -> bytes:
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks = []
+        self._chunk_bytes = 0
+        return data
+
+    def _collect(self, done: set[Future[None]]) -> None:
+        """Forget parts that ended; raise what one of them raised."""
+        self._pending = [future for future in self._pending if future not in done]
+        for future in done:
+            try:
+                future.result()
+            except CancelledError as error:
+                raise StorageError(f"the upload of {self._key} was cancelled") from error
+
+
+def _at_once(task: Callable[[], None]) -> Future[None]:
+    """Run it here and now; what it raises is raised here."""
+    task()
+    future: Future[None] = Future()
+    future.set_result(None)
+    return future

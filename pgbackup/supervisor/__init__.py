@@ -1,0 +1,1 @@
+"""The resident process: workers, schedule, lease, signals."""

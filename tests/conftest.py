@@ -1,0 +1,55 @@
+"""What every test gets: the fixtures of fix_*.py, a marker named for its folder, and no quiet skips in CI.
+
+Locally a test is skipped when a server that it needs is not on the machine, and says so. With ``CI`` in the
+environment such a skip is a failure: there, the servers must be present.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.fix_postgres"] + [
+    f"tests.{name}" for name in ("fix_store", "fix_proxy", "fix_app") if (Path(__file__).parent / f"{name}.py").exists()
+]
+
+_TESTS = Path(__file__).parent
+_FOLDER_MARKERS = {"unit", "contracts", "integration", "e2e", "bench"}
+
+pytest.register_assert_rewrite("tests.workload", "tests.contracts")
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_TESTS):
+            folder = item.path.relative_to(_TESTS).parts[0]
+            if folder in _FOLDER_MARKERS:
+                item.add_marker(folder)
+        if "make_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("postgres")
+    if "bench" not in config.option.markexpr:
+        measuring = [item for item in items if item.get_closest_marker("bench")]
+        config.hook.pytest_deselected(items=measuring)
+        items[:] = [item for item in items if item not in measuring]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and report.when == "setup" and in_ci() and not _skipped_by_mark(item):
+        report.outcome = "failed"
+        report.longrepr = f"nothing may be missing in CI: {call.excinfo.value if call.excinfo else 'skipped'}"
+    return report
+
+
+def _skipped_by_mark(item: pytest.Item) -> bool:
+    return any(True for name in ("skip", "skipif") for _ in item.iter_markers(name))

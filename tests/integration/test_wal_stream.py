@@ -1,0 +1,250 @@
+"""WAL of real servers into a store: nothing lost, nothing confirmed too early, Postgres is never held up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pgbackup.core.lsn import SegmentName
+from pgbackup.errors import StoreUnavailable
+from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository import keys
+from pgbackup.storage.memory import MemoryStore
+from tests.streaming import ZSTD, assert_wal_equal, flush_lsn, streaming
+from tests.workload import CounterWriter
+
+MakeServer = Callable[..., ThrowawayServer]
+FILL = "INSERT INTO filler SELECT repeat(md5(i::text), 20) FROM generate_series(1, {rows}) i"
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def fill(server: ThrowawayServer, rows: int = 30_000) -> None:
+    server.execute("CREATE TABLE IF NOT EXISTS filler (t text)")
+    server.execute(FILL.format(rows=rows))
+
+
+def down(operation: str, key: str) -> None:
+    """A store that takes nothing."""
+    if operation not in {"list", "list_level", "get", "head"}:
+        raise StoreUnavailable("the test's store is down")
+
+
+def segment_keys(store: MemoryStore) -> list[str]:
+    return [i.key for i in store.list(keys.WAL) if keys.parse_piece(i.key) is None and ".history" not in i.key]
+
+
+def piece_keys(store: MemoryStore) -> list[str]:
+    return [i.key for i in store.list(keys.WAL) if keys.parse_piece(i.key)]
+
+
+def slot_lsn(server: ThrowawayServer) -> str:
+    return str(server.execute("SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = 'pgbackup'")[0][0])
+
+
+def test_everything_is_stored_on_every_major(pg_major: int, make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server(pg_major)
+    with streaming(server, store) as wal:
+        start = wal.wait_streaming().whole
+        fill(server)
+        end = flush_lsn(server)
+        wal.wait_confirmed(end)
+        assert len(segment_keys(store)) >= 1
+        assert_wal_equal(server, store, 1, start, end)
+        assert piece_keys(store), "the open segment has pieces"
+        confirmed = wal.progress.get().confirmed
+        slot = server.execute("SELECT restart_lsn >= %s::pg_lsn FROM pg_replication_slots", (str(end),))
+        assert slot == [(True,)], f"the slot follows: confirmed {confirmed}"
+
+
+@pytest.mark.parametrize("segment_mb", [1, 64])
+def test_any_segment_size(segment_mb: int, make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server(segment_mb=segment_mb)
+    with streaming(server, store) as wal:
+        start = wal.wait_streaming().whole
+        fill(server, 150_000 if segment_mb == 64 else 20_000)
+        end = flush_lsn(server)
+        wal.wait_confirmed(end)
+        assert_wal_equal(server, store, 1, start, end)
+        assert segment_keys(store)
+
+
+def test_pieces_go_when_the_whole_segment_is_durable(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server()
+    with streaming(server, store, flush_seconds=0.0) as wal, CounterWriter(server.conninfo()) as writer:
+        wal.wait_streaming()
+        writer.wait_for(300)
+        open_before = {keys.parse_piece(k).segment for k in piece_keys(store)}  # type: ignore[union-attr]
+        assert open_before
+        server.execute("SELECT pg_switch_wal()")
+        writer.wait_more(50)
+        wal.wait_confirmed(flush_lsn(server))
+        wal.wait_for(lambda _: not any(keys.parse_piece(k).segment in open_before for k in piece_keys(store)))  # type: ignore[union-attr]
+
+
+def test_many_small_pieces_are_merged_and_lose_nothing(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server()
+    with streaming(server, store, flush_seconds=0.0) as wal, CounterWriter(server.conninfo()) as writer:
+        start = wal.wait_streaming().whole
+        writer.wait_for(600, timeout=120)
+        writer.stop()
+        end = flush_lsn(server)
+        wal.wait_confirmed(end)
+        assert len(piece_keys(store)) < 200
+        assert_wal_equal(server, store, 1, start, end)
+
+
+def test_an_idle_database_costs_no_requests(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server(settings={"autovacuum": "off", "bgwriter_delay": "10s"})
+    with streaming(server, store, flush_seconds=0.2) as wal:
+        wal.wait_streaming()
+        server.execute("CHECKPOINT")
+        time.sleep(2)
+        wal.wait_confirmed(flush_lsn(server))
+        calls: list[str] = []
+        store.on_call = lambda operation, key: calls.append(f"{operation} {key}")
+        before = flush_lsn(server)
+        time.sleep(4)
+        if flush_lsn(server) == before:
+            assert calls == []
+
+
+def test_a_restart_of_pgbackup_leaves_no_gap(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server()
+    start = None
+    with CounterWriter(server.conninfo()) as writer:
+        for _ in range(4):
+            with streaming(server, store) as wal:
+                begin = wal.wait_streaming().whole
+                start = begin if start is None else start
+                writer.wait_more(100)
+            writer.wait_more(50)
+            server.execute("SELECT pg_switch_wal()")
+        writer.stop()
+        assert start is not None
+        with streaming(server, store) as wal:
+            end = flush_lsn(server)
+            wal.wait_confirmed(end)
+            assert_wal_equal(server, store, 1, start, end)
+
+
+def test_kill_minus_nine_of_postgres_leaves_no_gap(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server()
+    with streaming(server, store) as wal, CounterWriter(server.conninfo(), reconnect=True) as writer:
+        start = wal.wait_streaming().whole
+        for _ in range(2):
+            writer.wait_more(100)
+            server.kill()
+            server.start()
+        writer.wait_more(100)
+        writer.stop()
+        end = flush_lsn(server)
+        wal.wait_confirmed(end)
+        assert_wal_equal(server, store, 1, start, end)
+
+
+def test_a_failed_upload_never_moves_the_confirmed_lsn(make_server: MakeServer, store: MemoryStore) -> None:
+    """One well-known peer confirms on receipt; its queue of failed uploads confirmed as well."""
+    server = make_server()
+    with streaming(server, store) as wal:
+        wal.wait_streaming()
+        wal.wait_confirmed(flush_lsn(server))
+        before = slot_lsn(server)
+        store.on_call = down
+        fill(server, 2000)
+        time.sleep(3)
+        assert slot_lsn(server) == before
+        store.on_call = None
+        wal.wait_confirmed(flush_lsn(server))
+
+
+def test_fast_stop_is_not_held_up(make_server: MakeServer, store: MemoryStore) -> None:
+    """Postgres waits for unconfirmed WAL at a fast stop; its request for a reply flushes at once."""
+    server = make_server()
+    with streaming(server, store, flush_seconds=10.0) as wal:
+        wal.wait_streaming()
+        fill(server, 100)
+        begin = time.monotonic()
+        server.stop("fast")
+        assert time.monotonic() - begin < 3
+
+
+def test_fast_stop_with_the_store_down(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server()
+    with streaming(server, store, flush_seconds=10.0) as wal:
+        wal.wait_streaming()
+        wal.wait_confirmed(flush_lsn(server))
+        store.on_call = down
+        fill(server, 100)
+        begin = time.monotonic()
+        server.stop("fast")
+        assert time.monotonic() - begin < 20
+        store.on_call = None
+        server.start()
+        wal.wait_confirmed(flush_lsn(server))
+
+
+def test_a_commit_returns_only_when_it_is_in_the_bucket(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server()
+    with streaming(server, store, flush_seconds=0.0) as wal:
+        start = wal.wait_streaming().whole
+        server.configure(synchronous_standby_names="pgbackup")
+        server.reload()
+        with CounterWriter(server.conninfo(), pause_seconds=0) as writer:
+            last = writer.wait_for(200)
+            assert last.lsn is not None
+            server.configure(synchronous_standby_names="")
+            server.reload()
+            # What was acknowledged is stored already: nothing is waited for.
+            assert wal.progress.get().confirmed >= writer.acknowledged()[150].lsn  # type: ignore[operator]
+            assert_wal_equal(server, store, 1, start, int(writer.acknowledged()[150].lsn or 0))
+
+
+def test_another_cluster_on_the_same_prefix_is_refused(make_server: MakeServer, store: MemoryStore) -> None:
+    first, second = make_server(), make_server(fresh=True)
+    with streaming(first, store) as wal:
+        fill(first, 100)
+        wal.wait_streaming()
+        wal.wait_confirmed(flush_lsn(first))
+    before = {info.key for info in store.list("")}
+    with streaming(second, store) as wal:
+        position = wal.wait_for(lambda p: p.permanent)
+        assert "prefix" in position.problem
+    assert {info.key for info in store.list("")} == before
+
+
+def test_other_bytes_in_a_stored_piece_are_a_conflict(make_server: MakeServer, store: MemoryStore) -> None:
+    """A server that was set back to an older copy of itself writes other WAL at the same place."""
+    server = make_server()
+    with streaming(server, store) as wal:
+        wal.wait_streaming()
+        fill(server, 50)
+        wal.wait_confirmed(flush_lsn(server))
+    piece = sorted(piece_keys(store))[-1]
+    name = keys.parse_piece(piece)
+    assert name is not None
+    store.delete([piece])
+    store.put(piece, ZSTD.encode(b"\x00" * (name.end - name.first)))
+    with streaming(server, store) as wal:
+        position = wal.wait_for(lambda p: p.permanent)
+        assert "differs" in position.problem
+
+
+def test_an_overlapping_writer_stops_confirmation_until_compared(make_server: MakeServer, store: MemoryStore) -> None:
+    """A piece that we did not write appears beside ours: with other bytes nothing more is confirmed."""
+    server = make_server()
+    with streaming(server, store) as wal:
+        wal.wait_streaming()
+        fill(server, 50)
+        position = wal.wait_confirmed(flush_lsn(server))
+        segment = SegmentName.containing(1, position.confirmed - 1)
+        offset = position.confirmed - segment.start
+        store.put_if_absent(keys.piece(str(segment), offset, offset + 512, "zst"), ZSTD.encode(b"\xff" * 512))
+        fill(server, 50)
+        wal.wait_for(lambda p: p.permanent)
+        assert wal.progress.get().confirmed <= position.confirmed

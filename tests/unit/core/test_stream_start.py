@@ -1,0 +1,86 @@
+"""Where streaming starts, for every state a repository can be in."""
+
+from __future__ import annotations
+
+from pgbackup.core.catalog import Catalog
+from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.stream_start import StreamStart, plan_stream_start
+from pgbackup.core.timeline import Ancestor, TimelineHistory
+
+MIB16 = 16 << 20
+ONE = TimelineHistory(1)
+
+
+def lsn(segment: int, offset: int = 0) -> Lsn:
+    return Lsn(segment * MIB16 + offset)
+
+
+def catalog(segments: dict[int, list[int]], tails: dict[tuple[int, int], int] | None = None) -> Catalog:
+    named = {SegmentName(t, n, MIB16): end for (t, n), end in (tails or {}).items()}
+    return Catalog(MIB16, segments=segments, tails=named)
+
+
+def test_empty_repository_starts_where_the_slot_keeps_wal() -> None:
+    assert plan_stream_start(catalog({}), ONE, lsn(3, 40), lsn(3, 40)) == [StreamStart(1, lsn(3))]
+
+
+def test_empty_repository_without_a_slot_starts_at_redo() -> None:
+    assert plan_stream_start(catalog({}), ONE, None, lsn(5, 77)) == [StreamStart(1, lsn(5))]
+
+
+def test_goes_on_after_the_last_whole_segment() -> None:
+    starts = plan_stream_start(catalog({1: [3, 4, 5]}), ONE, lsn(6), lsn(6, 10))
+    assert starts[0] == StreamStart(1, lsn(6))
+
+
+def test_the_open_segment_is_received_again_from_its_start() -> None:
+    starts = plan_stream_start(catalog({1: [3, 4, 5]}, {(1, 6): 9000}), ONE, lsn(6, 9000), lsn(6, 10))
+    assert starts[0] == StreamStart(1, lsn(6))
+
+
+def test_a_hole_left_by_a_crash_is_filled_first() -> None:
+    """Segment 6 was durable before segment 5: the slot still keeps 5."""
+    starts = plan_stream_start(catalog({1: [3, 4, 6]}), ONE, lsn(5), lsn(6, 10))
+    assert starts[0] == StreamStart(1, lsn(5))
+
+
+def test_a_lost_slot_is_a_gap_only_if_the_server_refuses_the_old_place() -> None:
+    starts = plan_stream_start(catalog({1: [3, 4]}), ONE, lsn(9, 5), lsn(9, 5))
+    assert starts == [StreamStart(1, lsn(5)), StreamStart(1, lsn(9), gap_from=lsn(5))]
+
+
+def test_old_permanent_gaps_are_not_asked_for_again() -> None:
+    starts = plan_stream_start(catalog({1: [3, 4, 9, 10]}), ONE, lsn(11), lsn(11, 5))
+    assert starts[0].lsn in (lsn(5), lsn(11))
+    assert StreamStart(1, lsn(11), gap_from=lsn(5)) in starts or StreamStart(1, lsn(11)) in starts
+
+
+def test_after_a_failover_the_old_timeline_is_finished_first() -> None:
+    """A new slot after a promotion starts far behind the fork; the bucket lacks the old timeline's end."""
+    history = TimelineHistory(2, (Ancestor(1, lsn(9, 100)),))
+    starts = plan_stream_start(catalog({1: [3, 4, 5]}), history, lsn(12), lsn(12))
+    assert starts[0] == StreamStart(1, lsn(6))
+
+
+def test_after_the_fork_the_child_segment_that_holds_it_comes_next() -> None:
+    history = TimelineHistory(2, (Ancestor(1, lsn(9, 100)),))
+    have = catalog({1: [3, 4, 5, 6, 7, 8]}, {(1, 9): 100})
+    assert plan_stream_start(have, history, lsn(9), lsn(9, 200))[0] == StreamStart(2, lsn(9))
+
+
+def test_a_fork_at_a_segment_boundary_needs_no_tail() -> None:
+    history = TimelineHistory(2, (Ancestor(1, lsn(9)),))
+    have = catalog({1: [3, 4, 5, 6, 7, 8]})
+    assert plan_stream_start(have, history, lsn(9), lsn(9, 200))[0] == StreamStart(2, lsn(9))
+
+
+def test_goes_on_on_the_child() -> None:
+    history = TimelineHistory(2, (Ancestor(1, lsn(9, 100)),))
+    have = catalog({1: [7, 8], 2: [9, 10]}, {(1, 9): 100, (2, 11): 50})
+    assert plan_stream_start(have, history, lsn(11), lsn(11))[0] == StreamStart(2, lsn(11))
+
+
+def test_wal_of_an_old_timeline_past_the_fork_does_not_count() -> None:
+    history = TimelineHistory(2, (Ancestor(1, lsn(5, 100)),))
+    have = catalog({1: [3, 4, 5, 6, 7]})
+    assert plan_stream_start(have, history, lsn(5), lsn(5, 200))[0] == StreamStart(2, lsn(5))

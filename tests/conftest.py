@@ -7,12 +7,13 @@ environment such a skip is a failure: there, the servers must be present.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.fix_postgres"] + [
+pytest_plugins = ["pytester", "tests.fix_postgres"] + [
     f"tests.{name}" for name in ("fix_store", "fix_proxy", "fix_app") if (Path(__file__).parent / f"{name}.py").exists()
 ]
 
@@ -22,8 +23,21 @@ _FOLDER_MARKERS = {"unit", "contracts", "integration", "e2e", "bench"}
 pytest.register_assert_rewrite("tests.workload", "tests.contracts")
 
 
+_OPERATORS_VARIABLES = ("PGBACKUP_", "AWS_", "PG", "WALG_", "WALE_")
+
+
 def in_ci() -> bool:
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def pytest_configure() -> None:
+    """The operator's own settings must not reach the programs under test (where servers lie is known by now).
+
+    SIGTERM, as ``timeout`` sends it, ends the run like Ctrl-C: servers are stopped and directories removed.
+    """
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    for name in [name for name in os.environ if name.startswith(_OPERATORS_VARIABLES)]:
+        del os.environ[name]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,7 +10,6 @@ fsync is off: a killed process loses nothing by that, only a killed machine woul
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
@@ -46,6 +45,7 @@ _QUICK: Mapping[str, SettingValue] = {
     "log_timezone": "UTC",
 }
 _FAILED = pytest.StashKey[bool]()
+_FOUND = find_installations()
 
 
 @dataclass
@@ -110,11 +110,21 @@ class ServerFactory:
         settings: Mapping[str, SettingValue] | None = None,
         start: bool = True,
         wait: bool = True,
+        reads_everything: bool = False,
     ) -> ThrowawayServer:
-        """A server over a directory that exists: a restored one. ``settings`` are for its first run only."""
+        """A server over a directory that exists: a restored one. ``settings`` are for its first run only.
+
+        ``reads_everything``: its restore_command may run pgbackup from a virtual environment that is closed to others.
+        """
         number = len(self.servers)
         log_path = self.workspace / f"server-{number}.log"
-        server = ThrowawayServer(self.installation(major), data_directory, account=self.account, log_path=log_path)
+        server = ThrowawayServer(
+            self.installation(major),
+            data_directory,
+            account=self.account,
+            log_path=log_path,
+            reads_everything=reads_everything,
+        )
         self.servers.append(server)
         if start:
             server.start(settings=settings, wait=wait)
@@ -167,7 +177,7 @@ class ServerFactory:
 @pytest.fixture(scope="session")
 def installations() -> dict[int, Installation]:
     """The PostgreSQL versions on this machine."""
-    return find_installations()
+    return _FOUND
 
 
 @pytest.fixture(scope="session")
@@ -226,6 +236,4 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_report_header() -> list[str]:
-    found = [str(installation) for installation in find_installations().values()]
-    where = os.environ.get("PGBACKUP_TEST_PG_DIRS", "")
-    return [*(found or ["no PostgreSQL found"]), *([f"PGBACKUP_TEST_PG_DIRS={where}"] if where else [])]
+    return [str(installation) for installation in _FOUND.values()] or ["no PostgreSQL found"]

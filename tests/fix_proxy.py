@@ -1,9 +1,10 @@
 """Faults on the way to a real server: a TCP proxy, and a gateway that answers some HTTP requests itself.
 
-    proxy.cut_after(1000)      the next connection breaks when 1000 bytes went to the client
-    proxy.pause()              nothing moves, connections stay open; resume() lets go on
-    proxy.stop_listening()     connections are refused
-    gateway.answer(...)        a chosen request gets a made-up answer, or none after it took effect
+proxy.cut_after(1000)      the next connection breaks when 1000 bytes went to the client
+proxy.pause()              nothing moves, connections stay open; resume() lets go on
+proxy.stop_listening()     connections are refused
+gateway.answer(...)        a chosen request gets a made-up answer, or none after it took effect
+gateway.deaf = True        puts lose their conditions, as on a store that has never heard of them
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from urllib.parse import unquote
 
 import pytest
 
@@ -157,12 +159,14 @@ class Answer:
 class Gateway:
     """An HTTP server in front of an S3 server; passes on what it was not told to answer."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target: S3Server) -> None:
+        self.deaf = False
+        self.target = target
         self.requests: list[str] = []
         """``METHOD path?query`` of every request, in order."""
         self._answers: list[Answer] = []
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, target_port))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.port: int = self._server.server_address[1]
@@ -206,7 +210,7 @@ def s3_proxy(s3_server: S3Server) -> Iterator[TcpProxy]:
 @pytest.fixture
 def s3_gateway(s3_server: S3Server) -> Iterator[Gateway]:
     """A gateway in front of SeaweedFS over http."""
-    gateway = Gateway(s3_server.port)
+    gateway = Gateway(s3_server)
     yield gateway
     gateway.close()
 
@@ -225,7 +229,7 @@ def tcp_proxy() -> Iterator[Callable[[Address], TcpProxy]]:
         proxy.close()
 
 
-def _handler(gateway: Gateway, target_port: int) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(gateway: Gateway) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -233,20 +237,27 @@ def _handler(gateway: Gateway, target_port: int) -> type[http.server.BaseHTTPReq
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             answer = gateway.take(self.command, self.path, str(self.headers))
             if answer is None or answer.forwarded:
-                server = http.client.HTTPConnection("127.0.0.1", target_port, timeout=60)
-                # As it came: the signature covers the Host that the client used.
-                headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
-                server.request(self.command, self.path, body, headers)
-                response = server.getresponse()
-                content = response.read()
-                server.close()
+                status, headers, content = self._forward(body)
                 if answer is None:
-                    self._reply(response.status, response.getheaders(), content)
+                    self._reply(status, headers, content)
                     return
             if answer.status == 0:
                 self.close_connection = True
                 return
             self._reply(answer.status, [("Content-Type", "application/xml")], answer.body.encode())
+
+        def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+            server = http.client.HTTPConnection("127.0.0.1", gateway.target.port, timeout=60)
+            # As it came: the signature covers the Host that the client used.
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+            path = self.path
+            if gateway.deaf and self.command == "PUT" and "If-None-Match" in headers:
+                path, headers = _presigned_put(gateway.target, path), {}
+            server.request(self.command, path, body, headers)
+            response = server.getresponse()
+            found = response.status, response.getheaders(), response.read()
+            server.close()
+            return found
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
@@ -267,6 +278,25 @@ def _handler(gateway: Gateway, target_port: int) -> type[http.server.BaseHTTPReq
             """Quiet."""
 
     return Handler
+
+
+def _presigned_put(target: S3Server, path: str) -> str:
+    """The path of a plain put of the same object, signed anew: a condition cannot be taken out of a signed request."""
+    import boto3
+    from botocore.config import Config
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=target.endpoint,
+        aws_access_key_id=target.access_key,
+        aws_secret_access_key=target.secret_key,
+        region_name="us-east-1",
+        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
+    )
+    bucket, _, key = unquote(path.partition("?")[0]).lstrip("/").partition("/")
+    url = client.generate_presigned_url("put_object", {"Bucket": bucket, "Key": key})
+    client.close()
+    return url.removeprefix(target.endpoint)
 
 
 def _error_body(code: str) -> str:

@@ -27,7 +27,8 @@ import trustme
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.file import FileStore
 from pgbackup.storage.memory import MemoryStore
-from pgbackup.storage.open import open_store
+from pgbackup.storage.s3 import S3Store
+from pgbackup.storage.s3_client import S3Options
 
 BUCKET = "pgbackup-tests"
 READY_SECONDS = 60
@@ -109,6 +110,14 @@ def s3_tls_server(seaweedfs: SeaweedFs) -> S3Server:
 
 
 @pytest.fixture
+def s3_own_bucket(s3_server: S3Server) -> S3Server:
+    """SeaweedFS over http with a new bucket, for what concerns a whole bucket."""
+    server = replace(s3_server, bucket=new_prefix())
+    _make_bucket(server)
+    return server
+
+
+@pytest.fixture
 def s3_env(seaweedfs: SeaweedFs) -> S3Env:
     """A function: the environment for a prefix (a new one unless named), over http or TLS."""
 
@@ -144,11 +153,11 @@ def new_prefix() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
-def open_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch, prefix: str | None = None) -> ObjectStore:
+def open_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch, prefix: str | None = None, **options: float) -> S3Store:
     """A store on a server, below a new prefix unless one is named; its variables stay set until the test ends."""
     env = server.env(new_prefix() if prefix is None else prefix)
     set_aws_env(env, monkeypatch)
-    return open_store(env["PGBACKUP_REPOSITORY"])
+    return S3Store(env["PGBACKUP_REPOSITORY"], options=replace(S3Options(), **options))
 
 
 def set_aws_env(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,6 @@ MAGICS = {0xD106: 13, 0xD10D: 14, 0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18
 _LONG_HEADER = 0x0002
 _SHORT = struct.Struct("<HHIQI")
 _LONG = struct.Struct("<HHIQI4xQII")
-_FIRST_BODY = PAGE_BYTES - LONG_HEADER_BYTES
 _BODY = PAGE_BYTES - SHORT_HEADER_BYTES
 
 
@@ -49,7 +48,7 @@ def parse_first_page(data: bytes | memoryview) -> FirstPage:
     if len(data) < _LONG.size:
         raise ValueError(f"{len(data)} bytes are too few for a WAL segment")
     magic, info, timeline, address, remaining, system, segment, page = _LONG.unpack_from(data)
-    if magic < min(MAGICS) or magic >> 8 != 0xD1 or not info & _LONG_HEADER:
+    if not _is_magic(magic) or not info & _LONG_HEADER:
         raise ValueError(f"no WAL page header at the start (magic {magic:04X})")
     return FirstPage(magic, timeline, Lsn(address), system, segment, page, remaining)
 
@@ -76,23 +75,25 @@ def segment_problem(data: bytes | memoryview, segment: SegmentName, system_ident
 
 @dataclass(frozen=True, slots=True)
 class PageBodies:
-    """A segment without its page headers, up to the first page that is not WAL of it.
+    """WAL from a page's start on, without its page headers, up to the first page that is not WAL of that place.
 
-    ``overwritten``: offsets at which a page replaces a record that a crash left unfinished. ``whole``: nothing of what
-    was given is left out.
+    ``first_header_bytes``: of the first page. ``overwritten``: offsets at which a page replaces a record that a crash
+    left unfinished. ``whole``: nothing of what was given is left out.
     """
 
     start: Lsn
     body: bytes
+    first_header_bytes: int
     continued_bytes: int
     overwritten: tuple[int, ...]
     whole: bool
 
     def lsn(self, offset: int) -> Lsn:
         """The WAL position of a byte of ``body``."""
-        if offset < _FIRST_BODY:
-            return Lsn(self.start + LONG_HEADER_BYTES + offset)
-        page, within = divmod(offset - _FIRST_BODY, _BODY)
+        first_body = PAGE_BYTES - self.first_header_bytes
+        if offset < first_body:
+            return Lsn(self.start + self.first_header_bytes + offset)
+        page, within = divmod(offset - first_body, _BODY)
         return Lsn(self.start + PAGE_BYTES * (page + 1) + SHORT_HEADER_BYTES + within)
 
     def end_lsn(self, offset: int) -> Lsn:
@@ -100,35 +101,40 @@ class PageBodies:
         return Lsn(self.lsn(offset - 1) + 1) if offset else self.start
 
     def offset_at(self, lsn: int) -> int:
-        """The offset of the first byte at or after a position; 0 for one before the segment."""
+        """The offset of the first byte at or after a position; 0 for one before the start."""
         page, within = divmod(lsn - self.start, PAGE_BYTES)
         if page < 0:
             return 0
         if page == 0:
-            return max(0, within - LONG_HEADER_BYTES)
-        return _FIRST_BODY + (page - 1) * _BODY + max(0, within - SHORT_HEADER_BYTES)
+            return max(0, within - self.first_header_bytes)
+        return PAGE_BYTES - self.first_header_bytes + (page - 1) * _BODY + max(0, within - SHORT_HEADER_BYTES)
 
 
 def strip_headers(data: bytes | memoryview, start: Lsn) -> PageBodies:
-    """Take the page headers out of a segment, or of the beginning of one. Raises ValueError when it is none."""
+    """Take the page headers out of WAL that begins at a page's start. Raises ValueError when the first page is none."""
     view = memoryview(data)
-    first = parse_first_page(view)
-    if first.page_bytes != PAGE_BYTES or first.address != start:
-        raise ValueError(f"the first page is of {first.address} with pages of {first.page_bytes} bytes")
     parts: list[memoryview] = []
     overwritten: list[int] = []
-    size, continued, whole = 0, 0, True
+    size, continued, expected, first_header, whole = 0, 0, 0, SHORT_HEADER_BYTES, True
     for position in range(0, len(view) - SHORT_HEADER_BYTES + 1, PAGE_BYTES):
         magic, info, _, address, remaining = _SHORT.unpack_from(view, position)
-        if magic != first.magic or address != start + position:
+        if position == 0:
+            if not _is_magic(magic) or address != start:
+                raise ValueError(f"no WAL page of {start}: magic {magic:04X}, address {Lsn(address)}")
+            expected, continued = magic, remaining if info & FIRST_IS_CONTRECORD else 0
+            first_header = LONG_HEADER_BYTES if info & _LONG_HEADER else SHORT_HEADER_BYTES
+        elif magic != expected or address != start + position:
             whole = False
             break
         if info & FIRST_IS_OVERWRITE_CONTRECORD:
             overwritten.append(size)
-        elif position == 0 and info & FIRST_IS_CONTRECORD:
-            continued = remaining
         header = LONG_HEADER_BYTES if info & _LONG_HEADER else SHORT_HEADER_BYTES
         part = view[position + header : position + PAGE_BYTES]
         parts.append(part)
         size += len(part)
-    return PageBodies(start, b"".join(parts), continued, tuple(overwritten), whole)
+    return PageBodies(start, b"".join(parts), first_header, continued, tuple(overwritten), whole)
+
+
+def _is_magic(magic: int) -> bool:
+    """A version's magic, known or newer."""
+    return magic >> 8 == 0xD1 or magic in MAGICS

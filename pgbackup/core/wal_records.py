@@ -17,13 +17,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pgbackup.core.lsn import Lsn
-from pgbackup.core.wal_page import PageBodies, parse_first_page, strip_headers
+from pgbackup.core.wal_page import MAGICS, PageBodies, strip_headers
 
 EventKind = Literal["commit", "abort", "restore point", "parameters"]
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _RECORD = struct.Struct("<IIQBB")
 _HEADER_BYTES = 24
+_NEVER = 1 << 62
 _MAX_RECORD_BYTES = 1020 << 20
 
 _RM_XLOG, _RM_XACT = 0, 1
@@ -55,27 +56,32 @@ class WalEvent:
 
 
 class WalScanner:
-    """Feed it consecutive segments. ``last_record`` is where the newest complete record begins, ``end`` where it ends.
+    """Feed it consecutive WAL. ``last_record`` is where the newest complete record begins, ``end`` where it ends.
 
-    ``not_before``: keep in ``stop`` the first complete record that begins at or after that LSN, as (start, end).
+    ``stopped``: the rest of this segment holds nothing (a switch to the next one, or the end of WAL); feed the next
+    segment, if there is one. ``not_before``: keep in ``stop`` the first complete record that begins at or after that
+    LSN, as (start, end).
     """
 
     def __init__(self, not_before: Lsn | None = None) -> None:
         self.last_record: Lsn | None = None
         self.end: Lsn | None = None
         self.stop: tuple[Lsn, Lsn] | None = None
+        self.stopped = False
         self._not_before = not_before
-        self._major = 18
+        self._major: int | None = None
         self._begun: Lsn | None = None
         self._partial = bytearray()
 
     def feed(self, data: bytes | memoryview, start: Lsn) -> Iterator[WalEvent]:
-        """The events of one segment, or of the beginning of one, that starts at ``start``; consume it wholly.
+        """The events of whole pages from ``start`` on (only the last one may be cut); consume it wholly.
 
-        A record that runs on into the next segment comes with that one. Raises ValueError for what is no WAL.
+        A record that runs on into the next block comes with that one. Raises ValueError for what is no WAL.
         """
         pages = strip_headers(data, start)
-        self._major = parse_first_page(data).pg_major or self._major
+        self.stopped = False
+        if self._major is None:
+            self._major = MAGICS.get(int.from_bytes(data[:2], "little"), max(MAGICS.values()))
         offset = pages.continued_bytes
         if self._begun is None or offset == 0:
             self._forget()
@@ -88,10 +94,10 @@ class WalScanner:
         yield from self._walk(pages, _align(offset))
 
     def _walk(self, pages: PageBodies, offset: int) -> Iterator[WalEvent]:
-        """The records that begin in this segment; the last one may run on into the next."""
+        """The records that begin in this block; the last one may run on into the next."""
         body, size = pages.body, len(pages.body)
         limit = pages.offset_at(self._not_before) if self._not_before is not None else size
-        breaks = [*pages.overwritten, size + 1]
+        breaks = [*pages.overwritten, _NEVER]
         unpack = _RECORD.unpack_from
         last: tuple[int, int] | None = None
         while offset + _HEADER_BYTES <= size:
@@ -112,17 +118,24 @@ class WalScanner:
             if manager <= _RM_XACT:
                 yield from self._event(pages.lsn(offset), pages.end_lsn(end), body[offset:end])
                 if manager == _RM_XLOG and info & 0xF0 == _XLOG_SWITCH:
-                    offset = size
+                    self.stopped = True
                     break
             offset = _align(end)
         if last is not None:
             self.last_record, self.end = pages.lsn(last[0]), pages.end_lsn(last[1])
-        if offset < size and pages.whole and any(body[offset : offset + 4]):
+        if not self.stopped and offset < size:
+            self._end_of_block(pages, offset)
+
+    def _end_of_block(self, pages: PageBodies, offset: int) -> None:
+        """The walk ended before the end of the block: a record runs on, or WAL ends here."""
+        if pages.whole and any(pages.body[offset : offset + 4]):
             self._begun = pages.lsn(offset)
-            self._remember(body[offset:])
+            self._remember(pages.body[offset:])
+        else:
+            self.stopped = True
 
     def _record(self, start: Lsn, end: Lsn, record: bytes) -> Iterator[WalEvent]:
-        """A record that ended in a later segment than it began."""
+        """A record that ended in a later block than it began."""
         self.last_record, self.end = start, end
         if self.stop is None and self._not_before is not None and start >= self._not_before:
             self.stop = (start, end)
@@ -133,7 +146,7 @@ class WalScanner:
         if total != len(record):
             return
         if manager == _RM_XACT:
-            event = _transaction_end(start, end, xid, info, record, self._major)
+            event = _transaction_end(start, end, xid, info, record, self._major or 0)
         elif manager == _RM_XLOG:
             event = _of_xlog(start, end, info & 0xF0, record)
         else:
@@ -142,7 +155,7 @@ class WalScanner:
             yield event
 
     def _remember(self, data: bytes) -> None:
-        """Keep the beginning of a record for the next segment; of the kinds that nobody reads only the header."""
+        """Keep the beginning of a record for the next block; of the kinds that nobody reads only the header."""
         self._partial += data
         if len(self._partial) > _HEADER_BYTES and _RECORD.unpack_from(self._partial)[4] > _RM_XACT:
             del self._partial[_HEADER_BYTES:]

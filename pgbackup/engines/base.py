@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pgbackup.core.stop import StopSignal
+
+__all__ = ["ProgressSink", "SilentProgress", "StopSignal"]
+
 
 class ProgressSink(Protocol):
     """Receives the progress of one long piece of work; calls come from any thread."""
@@ -16,14 +20,6 @@ class ProgressSink(Protocol):
 
     def finish(self) -> None:
         """Work ended, well or not."""
-
-
-class StopSignal(Protocol):
-    """Asks work to end soon; ``threading.Event`` fits."""
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, timeout: float | None = None) -> bool: ...
 
 
 class SilentProgress:

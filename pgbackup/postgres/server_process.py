@@ -32,7 +32,10 @@ _TAIL_BYTES = 64 * 1024
 
 
 class ServerProcess:
-    """One server over one data directory; ``close`` stops it and leaves the data directory and the log."""
+    """One server over one data directory; ``close`` stops it and leaves the data directory and the log.
+
+    ``reads_everything``: for a restore_command that the server's user could not run (see Account.start).
+    """
 
     def __init__(
         self,
@@ -42,12 +45,14 @@ class ServerProcess:
         account: Account | None = None,
         port: int | None = None,
         log_path: Path | None = None,
+        reads_everything: bool = False,
     ) -> None:
         self.account = account or server_account()
         self.installation = installation
         self.data_directory = data_directory
         self.log_path = log_path or data_directory.with_name(data_directory.name + ".log")
         self.socket_directory = make_workspace(self.account, "pgb-")
+        self._reads_everything = reads_everything
         self._programs = readable_installation(installation, self.account)
         self._port_is_ours = port is not None
         self.port = port or free_port()
@@ -167,7 +172,7 @@ class ServerProcess:
         for name, value in {**ours, **settings}.items():
             command += ["-c", f"{name}={format_value(value)}"]
         with self.log_path.open("ab") as log:
-            self._process = self.account.start(command, log=log)
+            self._process = self.account.start(command, log=log, reads_everything=self._reads_everything)
 
     def _status(self) -> str:
         """What the server says of itself in the last line of postmaster.pid, as pg_ctl reads it."""

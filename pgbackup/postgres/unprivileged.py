@@ -14,10 +14,10 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
 from typing import IO
 
 from pgbackup.errors import ToolError
@@ -27,8 +27,10 @@ _CANDIDATES = ("postgres", "nobody")
 _NOT_NEEDED = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig", "man", "doc")
 _KEPT_VARIABLES = ("PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
+_SETPRIV = shutil.which("setpriv")
+
 _copies: dict[Path, Path] = {}
-_copies_lock = Lock()
+_copies_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,21 @@ class Account:
         return done.stdout
 
     def start(
-        self, command: Sequence[str | Path], *, log: IO[bytes], environ: Mapping[str, str] | None = None
+        self, command: Sequence[str | Path], *, log: IO[bytes], reads_everything: bool = False
     ) -> subprocess.Popen[bytes]:
-        """Start a program in a session of its own, with stdout and stderr in ``log``."""
+        """Start a program in a session of its own, with stdout and stderr in ``log``; it does not outlive us.
+
+        ``reads_everything`` (for root, where the system allows it): the program and its children may read any file, as
+        a restore_command must that runs a Python below /root.
+        """
+        if reads_everything and self.uid is not None and _SETPRIV:
+            command, uid, gid, groups = [*self._with_capability(), *command], None, None, None
+        else:
+            command, uid, gid, groups = [*_ends_with_us(), *command], self.uid, self.gid, self._extra_groups()
         try:
             return subprocess.Popen(
-                list(command), user=self.uid, group=self.gid, extra_groups=self._extra_groups(),
-                env={**clean_environment(), **(environ or {})}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, cwd="/",
+                command, user=uid, group=gid, extra_groups=groups, env=clean_environment(), cwd="/",
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         except OSError as exc:
             raise ToolError(f"cannot run {command[0]} as {self.name}", detail=str(exc)) from exc
@@ -85,6 +94,11 @@ class Account:
             for folder, folders, files in os.walk(path):
                 for name in folders + files:
                     os.chown(Path(folder) / name, self.uid, self.gid, follow_symlinks=False)
+
+    def _with_capability(self) -> list[str]:
+        capability = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
+        user = ["--reuid", str(self.uid), "--regid", str(self.gid), "--clear-groups"]
+        return [*(_ends_with_us() or [str(_SETPRIV)]), *user, *capability]
 
     def _extra_groups(self) -> list[int] | None:
         return None if self.uid is None else []
@@ -132,6 +146,14 @@ def clean_environment() -> dict[str, str]:
     """Ours without libpq's variables and translations: servers and tools must not follow the operator's PGHOST."""
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return {**kept, "LC_ALL": "C"}
+
+
+def _ends_with_us() -> list[str]:
+    """A prefix that makes the kernel stop the program when we die, be it by SIGKILL. It goes by the thread that starts
+    the program, so only the main thread, which lives as long as we do, may ask for it."""
+    if _SETPRIV is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [_SETPRIV, "--pdeathsig", "QUIT"]
 
 
 def _can_run(bindir: Path, account: Account) -> bool:

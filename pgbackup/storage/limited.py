@@ -19,6 +19,7 @@ from pgbackup.storage.base import ByteStream, MultipartUpload, ObjectInfo, Objec
 
 SLICE_SECONDS = 0.05
 SAVED_SECONDS = 0.2
+SHORTEST_WAIT_SECONDS = 0.001
 LONGEST_WAIT_SECONDS = 1.0
 
 
@@ -32,12 +33,19 @@ class Priority(IntEnum):
 class RateLimiter:
     """So many bytes per second, for all threads together; an idle uplink saves up a fifth of a second."""
 
-    def __init__(self, bytes_per_second: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        bytes_per_second: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[threading.Condition, float], object] = threading.Condition.wait,
+    ) -> None:
         if bytes_per_second <= 0:
             raise ValueError(f"an upload rate must be positive, not {bytes_per_second}")
         self._rate = bytes_per_second
         self._slice_bytes = max(1, int(bytes_per_second * SLICE_SECONDS))
         self._clock = clock
+        self._pause = pause
         self._changed = threading.Condition()
         self._balance = 0.0
         self._counted_at = clock()
@@ -78,7 +86,7 @@ class RateLimiter:
                 return
             # Whoever is not allowed is notified; the bound is for clocks that jump.
             wait_seconds = owed_seconds if owed_seconds > 0 else LONGEST_WAIT_SECONDS
-            self._changed.wait(min(wait_seconds, LONGEST_WAIT_SECONDS))
+            self._pause(self._changed, min(max(wait_seconds, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS))
 
     def _owed_seconds(self) -> float:
         now = self._clock()

@@ -87,6 +87,14 @@ _NOT_IMPLEMENTED = frozenset(
 )
 _WRONG_REGION = frozenset("PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException".split())
 
+_NO_ANSWER = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    urllib3.exceptions.HTTPError,
+    OSError,
+)
+
 _USER_PART = re.compile(r"//[^/@\s]+@")
 
 
@@ -177,7 +185,7 @@ def _from_failure(error: Exception, request: Request) -> StorageError:
         return StorageError(
             f"{request.endpoint} does not speak TLS", detail=text, hint="write http:// in AWS_ENDPOINT_URL."
         )
-    if isinstance(error, boto.HTTPClientError | boto.IncompleteReadError | urllib3.exceptions.HTTPError | OSError):
+    if isinstance(error, _NO_ANSWER):
         return StoreUnavailable(
             f"{request.what} failed: no answer from {request.endpoint}",
             detail=text,

@@ -57,8 +57,11 @@ class BackupJob:
     def run(self, stop: StopSignal) -> None:
         """Take backups when woken and due, until ``stop`` is set."""
         while not stop.is_set():
-            if not self._wanted.wait(0.5):
-                continue
+            self.run_when_woken(stop, timeout=0.5)
+
+    def run_when_woken(self, stop: StopSignal, *, timeout: float) -> None:
+        """Wait for a tick that says so, and take a backup if the repository says so too."""
+        if self._wanted.wait(timeout):
             self._wanted.clear()
             self._run_if_due(stop)
 

@@ -151,7 +151,21 @@ class ObjectStoreContract:
 
     def test_listing_after_a_key(self, store: ObjectStore) -> None:
         keys = self.fill(store)
-        starts = [*keys, "", "a/", "a/0", "b", "b/", "b.", "b.partial", "b.partial/", "c/zzz", "wal_005/0000", "zz", "!"]
+        starts = [
+            *keys,
+            "",
+            "a/",
+            "a/0",
+            "b",
+            "b/",
+            "b.",
+            "b.partial",
+            "b.partial/",
+            "c/zzz",
+            "wal_005/0000",
+            "zz",
+            "!",
+        ]
         for prefix in ("", "b", "b/", "wal_005/"):
             for start in starts:
                 expected = [key for key in keys if key.startswith(prefix) and key > start]
@@ -175,7 +189,10 @@ class ObjectStoreContract:
         assert [info.key for info in store.list()] == keys[1::2]
         store.delete(iter(keys))
         assert list(store.list()) == []
-        assert store.list_level() == ([], [])
+        # A store over a file system may show a folder for some seconds after its last object went.
+        objects, folders = store.list_level()
+        assert objects == []
+        assert [info for folder in folders for info in store.list(folder)] == []
 
     # -- multipart uploads --------------------------------------------------------------------------------------
 

@@ -31,9 +31,7 @@ class TestWithoutAPrefix(ObjectStoreContract):
     """The repository is the whole bucket."""
 
     @pytest.fixture
-    def store(self, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, own_bucket: str) -> Iterator[ObjectStore]:
-        from dataclasses import replace
-
-        store = open_s3(replace(s3_server, bucket=own_bucket), monkeypatch, prefix="")
+    def store(self, s3_own_bucket: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
+        store = open_s3(s3_own_bucket, monkeypatch, prefix="")
         yield store
         store.close()

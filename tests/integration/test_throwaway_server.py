@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from pgbackup.errors import PostgresError, ToolError
+from pgbackup.postgres.throwaway import ThrowawayServer
 from tests.fix_postgres import PASSWORD, ROLE, ServerFactory
 from tests.workload import CounterWriter, assert_counter, compare_rows, read_counter
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_starts_with_the_options_asked_for(make_server: ServerFactory, pg_major: int) -> None:
@@ -71,3 +82,53 @@ def test_failed_start_shows_the_log(make_server: ServerFactory) -> None:
         server.start(settings={"shared_preload_libraries": "no_such_library"})
     assert "no_such_library" in caught.value.detail
     assert not server.running
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts servers as another user")
+def test_programs_that_only_root_can_read_are_copied(make_server: ServerFactory, tmp_path: Path) -> None:
+    """As in a virtual environment below /root: the server's user gets a copy, with the libraries beside it."""
+    server = make_server(start=False)
+    prefix = server.installation.bindir.parent
+    closed = tmp_path / "site" / prefix.parent.name / prefix.name
+    shutil.copytree(prefix, closed, symlinks=True, ignore=shutil.ignore_patterns("include"))
+    libraries = prefix.parent.with_name(prefix.parent.name + ".libs")
+    if libraries.exists():
+        shutil.copytree(libraries, tmp_path / "site" / libraries.name)
+    (tmp_path / "site").chmod(0o700)
+    installation = replace(server.installation, bindir=closed / "bin")
+    with ThrowawayServer(installation, server.data_directory, account=server.account) as copy:
+        copy.start()
+        assert copy.execute("SELECT 1") == [(1,)]
+        assert not Path(f"/proc/{copy.pid}/exe").readlink().is_relative_to(tmp_path)
+
+
+def test_the_server_dies_with_us(make_server: ServerFactory, tmp_path: Path) -> None:
+    server = make_server(start=False)
+    program = (
+        "import sys, time; from pathlib import Path; from pgbackup.postgres.binaries import inspect_directory;"
+        " from pgbackup.postgres.throwaway import ThrowawayServer;"
+        " server = ThrowawayServer(inspect_directory(Path(sys.argv[1])), Path(sys.argv[2])); server.start();"
+        " print(server.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(server.installation.bindir), str(server.data_directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        owner.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give the right away")
+def test_a_restore_command_may_read_what_is_closed_to_others(make_server: ServerFactory, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("for root")
+    tmp_path.chmod(0o700)
+    server = make_server(start=False)
+    server = make_server.over(server.data_directory, reads_everything=True)
+    server.execute(f"COPY (SELECT 1) TO PROGRAM 'cat {secret} > {make_server.workspace}/seen'")
+    assert (make_server.workspace / "seen").read_text() == "for root"
+    assert server.execute("SELECT 1") == [(1,)]

@@ -12,8 +12,9 @@ import threading
 
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.base import StopSignal
+from pgbackup.engines.native.resident_wal import ResidentWal
 from pgbackup.engines.native.wal_bookkeeping import WalBookkeeping
-from pgbackup.engines.native.wal_progress import ResidentWal, WalProgress
+from pgbackup.engines.native.wal_progress import WalProgress
 from pgbackup.engines.native.wal_session import SessionBegin, WalSession, WalSessionSettings
 from pgbackup.engines.native.wal_timelines import server_history, store_histories
 from pgbackup.errors import BackupError, PgbackupError
@@ -37,7 +38,7 @@ class OwnWal:
         self._writer = writer
         self._standby = standby
         self._progress = WalProgress()
-        self._resident = ResidentWal(self._progress)
+        self._resident = ResidentWal(self._progress, store)
         self._stop = threading.Event()
         self._slot = f"pgbackup_backup_{os.getpid()}_{threading.get_ident() % 100000}"
         self._connection: ReplicationConnection | None = None
@@ -79,6 +80,8 @@ class OwnWal:
         begin = SessionBegin(first, with_pieces=frozenset(catalog.tails))
         self._thread = threading.Thread(target=self._run, args=(session, begin), name="backup-wal", daemon=True)
         self._thread.start()
+        self._resident.wait_streaming(self._stop)
+        self._resident.begin(timeline, start_lsn, segment_bytes)
 
     def _run(self, session: WalSession, begin: SessionBegin) -> None:
         try:

@@ -62,6 +62,7 @@ class PieceStore:
         self._codec = codec
         self._segment = str(segment)
         self._lock = threading.Lock()
+        self._merging = threading.Lock()
         self._known: set[str] = set(known)
         self._mergeable: list[Piece] = []
 
@@ -103,7 +104,14 @@ class PieceStore:
             raise PiecesChanged(f"another writer stored {others[0]}")
 
     def merge_if_many(self) -> None:
-        """Merge the newest pieces when there are many of them."""
+        """Merge the newest pieces when there are many of them; a merge that is under way is enough."""
+        if self._merging.acquire(blocking=False):
+            try:
+                self._merge()
+            finally:
+                self._merging.release()
+
+    def _merge(self) -> None:
         with self._lock:
             chosen = _to_merge(self._mergeable)
         if not chosen:
@@ -119,7 +127,7 @@ class PieceStore:
             del self._mergeable[index:]
             for piece in (merged, *newer):
                 self._remember(piece)
-            self._known.difference_update(gone)
+            # They stay known: a listing that began before the removal may still show them.
 
     def remove_all(self, whole_key: str) -> None:
         """The whole segment is durable and ours: remove what equals it.

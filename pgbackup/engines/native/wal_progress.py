@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.lsn import Lsn
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import BackupError, PgbackupError
 
 
 @dataclass(frozen=True, slots=True)
 class WalPosition:
-    """One view: on ``timeline`` WAL is received to ``received``, durable without a hole to ``confirmed``, and in
-    whole segments to ``whole``. ``streaming`` is False between sessions; ``problem`` says why."""
+    """One view: on ``timeline``, in the session that ``began`` there, WAL is received to ``received``, durable without
+    a hole to ``confirmed``, and in whole segments to ``whole``. ``streaming`` is False between sessions; ``problem``
+    says why, and is ``permanent`` when only the operator can mend it."""
 
     timeline: int = 0
+    began: Lsn = Lsn(0)
     received: Lsn = Lsn(0)
     confirmed: Lsn = Lsn(0)
     whole: Lsn = Lsn(0)
@@ -91,32 +93,3 @@ class WalProgress:
                     detail=position.problem or f"durable to {position.confirmed}",
                     hint="Look at the log of the WAL stream; the copy is kept and sealed when WAL moves again.",
                 )
-
-
-class ResidentWal:
-    """WAL coverage for a base backup, by the stream that `pgbackup run` keeps going."""
-
-    def __init__(self, progress: WalProgress, *, stalled_seconds: float = 300) -> None:
-        self._progress = progress
-        self._stalled_seconds = stalled_seconds
-
-    def begin(self, timeline: int, start_lsn: Lsn) -> None:
-        """Nothing to do: the stream is running."""
-
-    def wait_for(self, timeline: int, lsn: Lsn, segment_bytes: int, stop: StopSignal, *, tail_counts: bool) -> bool:
-        """Wait until WAL to ``lsn`` (exclusive) is durable. Returns whether a tail was needed for it.
-
-        Whole segments are wanted; with ``tail_counts`` (a standby, which cannot switch segments) pieces will do.
-        """
-        wanted = Lsn(SegmentName.containing(timeline, max(lsn - 1, 0), segment_bytes).end)
-
-        def reached(position: WalPosition) -> bool:
-            if position.timeline < timeline:
-                return False
-            return position.whole >= wanted or (tail_counts and position.confirmed >= lsn)
-
-        position = self._progress.wait_until(reached, stop, stalled_seconds=self._stalled_seconds)
-        return position.whole < wanted
-
-    def close(self) -> None:
-        """Nothing to give back."""

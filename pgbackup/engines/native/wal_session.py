@@ -102,6 +102,7 @@ class WalSession:
         self._timeline = begin.segment.timeline
         self._claim = begin.claim
         self._with_pieces = begin.with_pieces
+        self._began = begin.segment.start
         self._acks = Acks(begin.segment.start)
         self._whole = Acks(begin.segment.start)
         self._open(begin.segment)
@@ -274,6 +275,7 @@ class WalSession:
         self._progress.publish(
             WalPosition(
                 timeline=self._timeline,
+                began=self._began,
                 received=self._received,
                 confirmed=self._acks.confirmed,
                 whole=self._whole.confirmed,

@@ -1,0 +1,55 @@
+"""``pgbackup check``: a preflight of server, repository and settings, a named line for each thing."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+from pgbackup.cli.output import emit_json, json_option, table
+from pgbackup.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from pgbackup.app import App
+    from pgbackup.engines.native.check_report import CheckReport
+
+_SIGNS = {"ok": "ok", "warning": "WARNING", "failure": "FAILURE"}
+
+
+@click.command("check")
+@click.option("--show-config", is_flag=True, help="Show every setting, where it came from, and no secret.")
+@json_option
+@click.pass_obj
+def command(app: App, *, show_config: bool, as_json: bool) -> None:
+    """Try everything that backups need, and say what is missing.
+
+    Connects to the server in both ways, writes and removes test objects in the repository. Exit 1 when anything
+    failed; warnings alone are exit 0.
+    """
+    from pgbackup.config.table import effective
+
+    settings = effective(app.settings) if show_config else None
+    report = app.check()
+    if as_json:
+        document = {"ok": report.count("failure") == 0, "checks": report.lines}
+        emit_json(document if settings is None else {**document, "settings": settings})
+    else:
+        if settings is not None:
+            table(["setting", "value", "from"], [(each.variable, each.value or "-", each.origin) for each in settings])
+            click.echo()
+        _print_report(report)
+    failures = report.count("failure")
+    if failures:
+        raise CheckFailed(f"{failures} of {len(report.lines)} checks failed")
+
+
+def _print_report(report: CheckReport) -> None:
+    width = max(len(line.name) for line in report.lines)
+    for line in report.lines:
+        color = {"ok": "green", "warning": "yellow", "failure": "red"}[line.status]
+        click.echo(f"{click.style(f'{_SIGNS[line.status]:<8}', fg=color)} {line.name:<{width}}  {line.text}")
+        if line.hint and line.status != "ok":
+            click.echo(textwrap.indent(f"hint: {line.hint}", " " * (width + 11)))
+    warnings, failures = report.count("warning"), report.count("failure")
+    click.echo(f"\n{len(report.lines)} checks: {failures} failed, {warnings} warnings")

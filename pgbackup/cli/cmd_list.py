@@ -1,0 +1,111 @@
+"""``pgbackup list``: the backups, and from when to when the cluster can be recovered."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import tzinfo
+from typing import TYPE_CHECKING
+
+import click
+
+from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text
+
+if TYPE_CHECKING:
+    from pgbackup.app import App
+    from pgbackup.core.catalog import Backup, Catalog, Gap, RecoverableRange
+
+_COLUMNS = (
+    "name", "started", "finished", ">timeline", "start LSN", "stop LSN", ">size", ">stored", "engine", "keep",
+    "restorable",
+)  # fmt: skip
+
+
+@click.command("list")
+@json_option
+@click.pass_obj
+def command(app: App, *, as_json: bool) -> None:
+    """List backups, oldest first, then the ranges that can be recovered, and the gaps in them.
+
+    Everything shown comes from the store at this moment: a backup is restorable when its WAL is there.
+    """
+    from pgbackup.repository.catalog_reader import read_catalog
+
+    with closing(app.open_readonly_store(ask_server=True)) as store:
+        catalog = read_catalog(store, app.codec())
+        url = store.url
+    gaps = [gap for timeline in catalog.timelines for gap in catalog.gaps(timeline)]
+    if as_json:
+        emit_json(_document(url, catalog, gaps))
+        return
+    zone = app.settings.tz
+    _print_backups(catalog, zone)
+    _print_ranges(catalog.recoverable(), zone)
+    for gap in gaps:
+        count = (gap.end - gap.start) // catalog.segment_bytes
+        click.echo(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}")
+
+
+def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
+    if not catalog.backups:
+        click.echo("no backups")
+        return
+    rows = []
+    for backup in _oldest_first(catalog):
+        problem = catalog.why_not_restorable(backup)
+        rows.append(
+            (
+                backup.name, time_text(backup.started, zone), time_text(backup.finished, zone), backup.timeline,
+                backup.start_lsn, backup.stop_lsn, size_text(backup.raw_bytes), size_text(backup.stored_bytes),
+                backup.engine, "permanent" if backup.permanent else "-", f"no: {problem}" if problem else "yes",
+            )
+        )  # fmt: skip
+    table(_COLUMNS, rows)
+
+
+def _print_ranges(ranges: list[RecoverableRange], zone: tzinfo) -> None:
+    click.echo("\nrecoverable:" if ranges else "\nnothing can be recovered")
+    for each in ranges:
+        start, end = time_text(each.start_time, zone), time_text(each.end_time, zone)
+        until = end if each.end_time is not None else "the end of its WAL"
+        click.echo(
+            f"  any moment from {start} to {until} "
+            f"(timeline {each.timeline}, {each.start} to {each.end}, beginning with {each.backup})"
+        )
+
+
+def _document(url: str, catalog: Catalog, gaps: list[Gap]) -> dict[str, object]:
+    return {
+        "repository": url,
+        "system_identifier": catalog.system_identifier,
+        "backups": [_describe(catalog, backup) for backup in _oldest_first(catalog)],
+        "recoverable": catalog.recoverable(),
+        "gaps": gaps,
+    }
+
+
+def _describe(catalog: Catalog, backup: Backup) -> dict[str, object]:
+    problem = catalog.why_not_restorable(backup)
+    return {
+        "name": backup.name,
+        "label": backup.label,
+        "started": backup.started,
+        "finished": backup.finished,
+        "timeline": backup.timeline,
+        "start_lsn": backup.start_lsn,
+        "stop_lsn": backup.stop_lsn,
+        "raw_bytes": backup.raw_bytes,
+        "stored_bytes": backup.stored_bytes,
+        "pg_version": backup.pg_version,
+        "engine": backup.engine,
+        "host": backup.hostname,
+        "permanent": backup.permanent,
+        "wal_tail": backup.wal_tail,
+        "restorable": not problem,
+        "problem": problem,
+        "corrupt_files": backup.corrupt_files,
+        "tablespaces": backup.tablespaces,
+    }
+
+
+def _oldest_first(catalog: Catalog) -> list[Backup]:
+    return sorted(catalog.backups, key=lambda backup: (backup.finished, backup.name))

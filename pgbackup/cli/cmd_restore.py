@@ -1,0 +1,209 @@
+"""``pgbackup restore``: a directory that recovers to any moment, or the plan of it, or why that cannot be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from pgbackup.cli.output import duration_text, emit_json, json_option, size_text
+
+if TYPE_CHECKING:
+    from pgbackup.app import App
+    from pgbackup.core.recovery_plan import RecoveryPlan
+    from pgbackup.core.recovery_target import Target
+    from pgbackup.engines.native.restore import Restore, RestoreRequest, RestoreResult
+
+_TARGETS = ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "latest")
+_AFTERWARDS = (
+    "Not restored: replication slots, the content of unlogged tables, statistics.",
+    "Start `pgbackup run` for the new server at once: it makes its slot and takes this branch's first base backup.",
+    "If this machine has another C library than the original, watch for collation version warnings and reindex.",
+)
+
+
+@click.command("restore")
+@click.option(
+    "--target",
+    "directory",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The data directory to make: empty, or not there yet.",
+)
+@click.option("--to", "to_time", metavar="TIME", help="To a moment: ISO 8601 with a zone, or '10 minutes ago'.")
+@click.option("--to-lsn", metavar="LSN", help="To a WAL position, like 16/B374D848.")
+@click.option("--to-xid", metavar="XID", help="To a transaction.")
+@click.option("--to-name", metavar="NAME", help="To a restore point.")
+@click.option("--immediate", is_flag=True, help="To the end of the backup, no further.")
+@click.option("--latest", is_flag=True, help="To the end of the archive. The default.")
+@click.option("--exclusive", is_flag=True, help="Stop before the time, LSN or transaction, not after it.")
+@click.option(
+    "--target-action",
+    type=click.Choice(["promote", "pause", "shutdown"]),
+    default="promote",
+    show_default=True,
+    help="What the server does at the target.",
+)
+@click.option("--backup", metavar="NAME", help="Begin with this base backup.")
+@click.option("--timeline", type=click.IntRange(1), metavar="T", help="Recover along this timeline.")
+@click.option("--accept-loss", is_flag=True, help="Recover although WAL is missing that had been archived.")
+@click.option(
+    "--wal",
+    type=click.Choice(["staged", "on-demand"]),
+    default=None,
+    help="Put the WAL into the directory (the default), or fetch it during recovery.",
+)
+@click.option("--no-scan", is_flag=True, help="Do not read WAL to prove that the target is in it.")
+@click.option(
+    "--tablespace-map",
+    "tablespaces",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Put the tablespace that lay at OLD, or has the OID OLD, to NEW. May be repeated.",
+)
+@click.option("--no-sync-standby", is_flag=True, help="Clear synchronous_standby_names.")
+@click.option("--no-archive", is_flag=True, help="Turn archiving off: for a copy of a server that lives on.")
+@click.option("--timezone", "zone_name", metavar="ZONE", help="Zone of a --to that names none.")
+@click.option("--jobs", type=click.IntRange(1, 16), default=4, show_default=True, help="Objects read at once.")
+@click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and stop.")
+@json_option
+@click.pass_obj
+def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **options: Any) -> None:
+    """Restore a base backup into DIR, so that a server started there recovers to the target.
+
+    Nothing is overwritten, and a restore that cannot succeed is refused before anything is written, with what could.
+    """
+    from pgbackup.cli.progress import open_progress
+    from pgbackup.engines.native.restore import Restore
+    from pgbackup.repository.catalog_reader import read_catalog
+
+    request = _request(app, directory, options)
+    store, codec = app.open_readonly_store(), app.codec()
+    restore = Restore(store, codec, read_catalog(store, codec), request, open_progress())
+    plan = restore.plan()
+    if plan_only:
+        _print_plan(restore, plan, as_json=as_json)
+        return
+    if not as_json:
+        _print_plan(restore, plan, as_json=False)
+    _print_result(restore.run(plan), as_json=as_json)
+
+
+def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreRequest:
+    from pgbackup.engines.native.restore import RestoreRequest
+
+    return RestoreRequest(
+        directory=Path(os.path.normpath(Path.cwd() / directory)),
+        target=_target(options, _zone_name(app, options["zone_name"])),
+        backup=options["backup"],
+        timeline=options["timeline"],
+        accept_loss=options["accept_loss"],
+        staged=None if options["wal"] is None else options["wal"] == "staged",
+        scan=not options["no_scan"],
+        tablespace_map=_tablespaces(options["tablespaces"]),
+        without_sync_standbys=options["no_sync_standby"],
+        without_archiving=options["no_archive"],
+        threads=options["jobs"],
+        repository=app.repository_url(ask_server=False),
+    )
+
+
+def _target(options: dict[str, Any], zone_name: str | None) -> Target:
+    """The target that the options name. Raises click.UsageError."""
+    from pgbackup.core.lsn import Lsn
+    from pgbackup.core.moment import parse_moment
+    from pgbackup.core.recovery_target import Target
+
+    given = [name for name in _TARGETS if options[name]]
+    if len(given) > 1:
+        names = " and ".join("--" + name.removesuffix("_time").replace("_", "-") for name in given)
+        raise click.UsageError(f"{names} are different targets: give one.")
+    common: dict[str, Any] = {"exclusive": options["exclusive"], "action": options["target_action"]}
+    try:
+        match given:
+            case ["to_time"]:
+                moment = parse_moment(options["to_time"], datetime.now(UTC), _zone(zone_name))
+                return Target("time", time=moment, **common)
+            case ["to_lsn"]:
+                return Target("lsn", lsn=Lsn.parse(options["to_lsn"]), **common)
+            case ["to_xid"]:
+                return Target("xid", xid=int(options["to_xid"]), **common)
+            case ["to_name"]:
+                return Target("name", name=options["to_name"], **common)
+            case ["immediate"]:
+                return Target("immediate", **common)
+        return Target(**common)
+    except ValueError as exc:
+        raise click.UsageError(f"{exc}.") from exc
+
+
+def _zone_name(app: App, given: str | None) -> str | None:
+    """The zone for times without one: only one that somebody named, never a default."""
+    if given is not None or "timezone" not in app.settings.model_fields_set:
+        return given
+    return app.settings.timezone
+
+
+def _zone(name: str | None) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise click.UsageError(f"no time zone is named {name!r}.") from exc
+
+
+def _tablespaces(pairs: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        old, separator, new = pair.partition("=")
+        if not separator or not old or not new:
+            raise click.UsageError(f"--tablespace-map {pair!r}: write OLD=NEW.")
+        found[old] = new
+    return found
+
+
+def _print_plan(restore: Restore, plan: RecoveryPlan, *, as_json: bool) -> None:
+    from pgbackup.core.recovery_report import plan_document, plan_lines
+
+    download = restore.download_bytes(plan)
+    if as_json:
+        document = plan_document(plan, staged=restore.staged)
+        emit_json({**document, "download_bytes": download, "directory": str(restore.place(plan).directory)})
+        return
+    rows = plan_lines(plan, staged=restore.staged)
+    rows.append(("download", f"about {size_text(download)}"))
+    rows.append(("space", f"{size_text(plan.space_bytes(staged=restore.staged))} in {restore.place(plan).directory}"))
+    for oid, path in restore.place(plan).tablespaces.items():
+        rows.append(("tablespace", f"{oid} to {path}"))
+    for label, text in rows:
+        click.echo(f"{label + ':':12}{text}")
+    for note in plan.notes:
+        click.echo(f"{'note:':12}{note}")
+
+
+def _print_result(result: RestoreResult, *, as_json: bool) -> None:
+    if as_json:
+        from pgbackup.core.recovery_report import plan_document
+
+        emit_json({
+            "directory": str(result.directory), "seconds": round(result.seconds, 3), "raw_bytes": result.raw_bytes,
+            "verified": result.verified, "notes": list(result.notes), "afterwards": list(_AFTERWARDS),
+            "plan": plan_document(result.plan, staged=result.staged),
+        })  # fmt: skip
+        return
+    rate = size_text(round(result.raw_bytes / max(result.seconds, 0.001)))
+    checked = "every file checked against the manifest" if result.verified else "not checked against a manifest"
+    click.echo(
+        f"Restored {size_text(result.raw_bytes)} into {result.directory} in {duration_text(result.seconds)} "
+        f"({rate}/s), {checked}."
+    )
+    for note in result.notes[len(result.plan.notes) :]:
+        click.echo(f"{'note:':12}{note}")
+    click.echo(f"Start it with: pg_ctl -D {result.directory} start")
+    for line in _AFTERWARDS:
+        click.echo(line)

@@ -1,0 +1,82 @@
+"""Which base backups a recovery may begin with: on the path, restorable, and finished before the target."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.lsn import Lsn
+from pgbackup.core.recovery_path import is_on
+from pgbackup.core.recovery_refusals import no_such_backup, unusable
+from pgbackup.core.timeline import TimelineHistory
+
+CLOCK_DOUBT = timedelta(seconds=5)
+"""A backup's times may be another clock's than the server's: that close to a target they prove nothing."""
+
+
+def chosen_by_name(catalog: Catalog, name: str | None) -> Backup | None:
+    """The backup that the operator named. Raises RestoreError when it is not there or cannot be restored at all."""
+    if name is None:
+        return None
+    backup = catalog.backup(name)
+    if backup is None:
+        raise no_such_backup(catalog, name)
+    if problem := whole_problem(backup):
+        raise unusable(backup, problem)
+    return backup
+
+
+def whole_problem(backup: Backup) -> str:
+    """Why a backup cannot be restored at all; damaged pages are no reason when the operator insists on it."""
+    if backup.problem:
+        return backup.problem
+    if backup.delta_of is not None:
+        return f"it is a delta of {backup.delta_of}"
+    return ""
+
+
+def why_left_out(backup: Backup) -> str:
+    """Why a backup is not chosen unless it is named; empty when it may be."""
+    if problem := whole_problem(backup):
+        return problem
+    if backup.corrupt_files:
+        return f"the server found damaged pages in {', '.join(backup.corrupt_files[:3])}"
+    return ""
+
+
+def candidates(catalog: Catalog, history: TimelineHistory, by_name: Backup | None) -> list[Backup]:
+    """The backups that recovery along a path can begin with, newest first; only the named one where one is named."""
+    if by_name is not None:
+        return [by_name]
+    found = [b for b in catalog.backups if is_on(b, history) and not why_left_out(b)]
+    return sorted(found, key=lambda b: (b.stop_lsn, b.finished), reverse=True)
+
+
+def left_out(catalog: Catalog, history: TimelineHistory, than: Backup) -> list[tuple[Backup, str]]:
+    """Backups on the path that are newer than the chosen one but cannot be used, with the reason."""
+    return [
+        (b, why)
+        for b in catalog.backups
+        if is_on(b, history) and b.stop_lsn > than.stop_lsn and (why := why_left_out(b))
+    ]
+
+
+def ended_before(backups: list[Backup], moment: datetime, marks: list[TimeMark]) -> list[Backup]:
+    """The backups that had ended at a moment of the server's clock, newest first.
+
+    A time mark proves it: what lies before the LSN of an earlier mark was written before. Else the backup's own time
+    counts, which may be another clock's; one that is doubtful is taken only when there is none without doubt.
+    """
+    durable = max((mark.lsn for mark in marks if mark.moment <= moment), default=Lsn(0))
+    sure = [b for b in backups if b.stop_lsn <= durable or b.finished + CLOCK_DOUBT <= moment]
+    return sure or [b for b in backups if b.finished <= moment]
+
+
+def marks_on(catalog: Catalog, history: TimelineHistory) -> list[TimeMark]:
+    """The time marks that belong to a path."""
+    return [mark for mark in catalog.marks if history.holds(mark.timeline, mark.lsn)]
+
+
+def known_until(catalog: Catalog, history: TimelineHistory, end: Lsn) -> datetime | None:
+    """The newest moment for which it is known that all WAL written before it is in the repository (up to ``end``)."""
+    return max((mark.moment for mark in marks_on(catalog, history) if mark.lsn <= end), default=None)

@@ -1,0 +1,1 @@
+"""``pgbackup demo``: the whole story on this machine in a minute, with real servers and nothing left behind."""

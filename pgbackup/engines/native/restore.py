@@ -1,0 +1,260 @@
+"""Restore: plan from what the repository shows, then fill a directory that recovers to the target by itself.
+
+The order makes a half-restored directory harmless: refuse what cannot work, mark the directories, write and check the
+files, stage the WAL, write the settings, flush everything, and only then give the control file its name. A restore
+that is interrupted anywhere is repeated by calling it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.recovery_choice import candidates, chosen_by_name
+from pgbackup.core.recovery_plan import STAGED_LIMIT_BYTES, RecoveryPlan, path_of, plan_restore
+from pgbackup.core.recovery_target import Target
+from pgbackup.engines.base import ProgressSink, SilentProgress
+from pgbackup.engines.native.restore_commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
+from pgbackup.engines.native.restore_facts import probe_end, probe_start, read_bookkeeping
+from pgbackup.engines.native.restore_files import NOT_WRITTEN, DataFiles, Source
+from pgbackup.engines.native.restore_finish import FinishOptions, check_label, finish, read_restored_control
+from pgbackup.engines.native.restore_manifest import ManifestTable
+from pgbackup.engines.native.restore_objects import BackupObjects
+from pgbackup.engines.native.restore_place import Claim, RestorePlace, map_tablespaces
+from pgbackup.engines.native.restore_scan import RestoreScan
+from pgbackup.engines.native.restore_sync import sync_trees
+from pgbackup.engines.native.restore_wal import WalStager
+from pgbackup.engines.native.wal_read import WalReader
+from pgbackup.errors import RestoreError
+from pgbackup.repository import keys
+from pgbackup.repository.backup_reader import extras_of
+from pgbackup.repository.codec import Codec
+from pgbackup.repository.documents import parse_object
+from pgbackup.storage.base import ObjectStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What the operator wants. ``directory`` is absolute; ``tablespace_map``: location or OID -> new location.
+
+    ``staged`` None: staged, unless that is unwise. ``repository`` and ``environ`` go into the restore_command for WAL
+    on demand.
+    """
+
+    directory: Path
+    target: Target = field(default_factory=Target)
+    backup: str | None = None
+    timeline: int | None = None
+    accept_loss: bool = False
+    staged: bool | None = None
+    scan: bool = True
+    tablespace_map: Mapping[str, str] = field(default_factory=dict)
+    without_sync_standbys: bool = False
+    without_archiving: bool = False
+    threads: int = 4
+    repository: str = ""
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """A directory that can be started. ``verified``: every file was checked against the backup's manifest."""
+
+    directory: Path
+    plan: RecoveryPlan
+    staged: bool
+    raw_bytes: int
+    seconds: float
+    verified: bool
+    notes: tuple[str, ...]
+
+
+class Restore:
+    """One restore from one repository; ``plan`` reads, ``run`` writes."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        codec: Codec,
+        catalog: Catalog,
+        request: RestoreRequest,
+        progress: ProgressSink | None = None,
+    ) -> None:
+        self._store = store
+        self._codec = codec
+        self._catalog = catalog
+        self._request = request
+        self._progress = progress or SilentProgress()
+
+    @property
+    def staged(self) -> bool:
+        return self._request.staged is not False
+
+    # -- plan ---------------------------------------------------------------------------------------------------------
+
+    def plan(self) -> RecoveryPlan:
+        """Choose backup, path and WAL. Raises RestoreError for what cannot succeed; writes nothing."""
+        request, books = self._request, read_bookkeeping(self._store)
+        by_name = chosen_by_name(self._catalog, request.backup)
+        history = path_of(self._catalog, request.target, by_name, request.timeline, books.timeline)
+        backups = candidates(self._catalog, history, by_name)
+        reader = self._reader(None)
+        catalog = self._catalog
+        evidence = None
+        if backups:
+            catalog = probe_end(catalog, history, probe_start(backups), reader)
+        if request.scan:
+            self._progress.start("reading WAL", None)
+            evidence = RestoreScan(catalog, history, by_name, reader, self._progress).evidence(request.target)
+            self._progress.finish()
+        plan = plan_restore(
+            catalog,
+            request.target,
+            backup=request.backup,
+            timeline=history.timeline,
+            last_confirmed=books.last_confirmed,
+            accept_loss=request.accept_loss,
+            evidence=evidence,
+        )
+        self._check_wal_mode(plan)
+        return plan
+
+    def place(self, plan: RecoveryPlan) -> RestorePlace:
+        """Where the plan's files will go. Raises RestoreError when that is not free."""
+        tablespaces = map_tablespaces(plan.backup.tablespaces, self._request.tablespace_map)
+        place = RestorePlace(self._request.directory, tablespaces)
+        place.check()
+        return place
+
+    def download_bytes(self, plan: RecoveryPlan) -> int:
+        """Stored bytes of the backup and of the plan's WAL."""
+        total = BackupObjects.find(self._store, plan.backup).stored_bytes
+        by_timeline: dict[int, list[str]] = {}
+        for file in plan.wal:
+            by_timeline.setdefault(file.segment.timeline, []).append(str(file.segment))
+        for names in by_timeline.values():
+            for info in self._store.list(f"{keys.WAL}{names[0][:8]}", start_after=f"{keys.WAL}{names[0]}"):
+                if info.key[len(keys.WAL) :][:24] > names[-1]:
+                    break
+                total += info.size_bytes
+        return total
+
+    def _check_wal_mode(self, plan: RecoveryPlan) -> None:
+        if self._request.staged is None and plan.wal_bytes > STAGED_LIMIT_BYTES:
+            raise RestoreError(
+                f"the target needs {plan.wal_bytes >> 30} GiB of WAL, which staging would write twice",
+                hint="Use --wal on-demand, choose a newer --backup, or say --wal staged if you want it all the same.",
+            )
+
+    # -- run ----------------------------------------------------------------------------------------------------------
+
+    def run(self, plan: RecoveryPlan) -> RestoreResult:
+        """Execute a plan. Raises RestoreError, CorruptObject and what the store raises; nothing starts then."""
+        begin = time.monotonic()
+        place = self.place(plan)
+        objects = BackupObjects.find(self._store, plan.backup)
+        table = ManifestTable.load(self._store, self._codec, objects.manifest) if objects.manifest else None
+        try:
+            place.check_space(_space_needed(plan, place, table, staged=self.staged))
+            claim = place.claim(plan.backup.name)
+            try:
+                notes = self._fill(claim, plan, objects, table)
+                sync_trees(place.all_directories)
+                claim.release()
+            finally:
+                claim.close()
+        finally:
+            if table is not None:
+                table.close()
+        seconds = time.monotonic() - begin
+        notes = [*notes, *self._closing_notes(claim, table)]
+        return RestoreResult(
+            place.directory,
+            plan,
+            self.staged,
+            raw_bytes=plan.backup.raw_bytes,
+            seconds=seconds,
+            verified=table is not None,
+            notes=(*plan.notes, *notes),
+        )
+
+    def _fill(self, claim: Claim, plan: RecoveryPlan, objects: BackupObjects, table: ManifestTable | None) -> list[str]:
+        directory, threads = claim.place.directory, self._request.threads
+        files = DataFiles(Source(self._store, self._codec), claim, table, self._progress)
+        files.link_tablespaces(claim.place.tablespaces)
+        self._progress.start(f"restoring {plan.backup.name}", plan.backup.raw_bytes)
+        files.restore(objects.parts, threads=threads)
+        for key in objects.last:
+            files.restore([key], threads=1)
+        self._progress.finish()
+        if table is not None:
+            table.check_complete(directory, NOT_WRITTEN)
+        control = read_restored_control(claim, plan.backup)
+        check_label(directory, plan.backup, control)
+        restore_command = self._place_wal(claim, plan, control.system_identifier)
+        notes = finish(claim, plan, control, (restore_command, END_COMMAND), self._finish_options(plan.backup))
+        return [*notes, *files.notes()]
+
+    def _place_wal(self, claim: Claim, plan: RecoveryPlan, system_identifier: int) -> str:
+        """Put the WAL, or the plan for fetching it, in its place; returns the restore_command."""
+        stager = WalStager(self._reader(system_identifier), claim.place.directory, claim.owner, self._progress)
+        if not self.staged:
+            stager.write_plan(plan)
+            return on_demand_command(self._request.repository, self._request.environ)
+        self._progress.start("staging WAL", plan.wal_bytes)
+        stager.stage(plan, threads=self._request.threads)
+        self._progress.finish()
+        return STAGED_COMMAND
+
+    def _finish_options(self, backup: Backup) -> FinishOptions:
+        key = keys.sentinel(backup.name)
+        extras = extras_of(parse_object(key, self._store.get(key)))
+        return FinishOptions(
+            without_sync_standbys=self._request.without_sync_standbys,
+            without_archiving=self._request.without_archiving,
+            saved_settings=_texts(extras.get("settings")),
+            original_files=_texts(extras.get("config_files")),
+        )
+
+    def _reader(self, system_identifier: int | None) -> WalReader:
+        wanted = system_identifier or self._catalog.system_identifier
+        return WalReader(self._store, self._codec, system_identifier=wanted)
+
+    def _closing_notes(self, claim: Claim, table: ManifestTable | None) -> Sequence[str]:
+        notes = []
+        if table is None:
+            notes.append(
+                "the backup has no manifest: file contents could not be checked against the server's checksums"
+            )
+        if claim.owner is not None and claim.owner.uid == 0:
+            notes.append(
+                "the files belong to root, as their directory does, and a server does not run as root: chown it"
+            )
+        if not self.staged and (missing := secrets_needed(self._request.environ)):
+            notes.append(f"the server's environment must have {', '.join(missing)} until recovery has ended")
+        return notes
+
+
+def _texts(found: object) -> dict[str, str]:
+    """Name -> text of a JSON object that may be anything."""
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _space_needed(
+    plan: RecoveryPlan, place: RestorePlace, table: ManifestTable | None, *, staged: bool
+) -> dict[Path, int]:
+    """Bytes needed in each directory; where the manifest does not say it, all counts for the data directory."""
+    wal = plan.space_bytes(staged=staged) - plan.backup.raw_bytes
+    if table is None:
+        return {place.directory: plan.backup.raw_bytes + wal}
+    needed = {place.directory: table.data_bytes + wal}
+    for oid, path in place.tablespaces.items():
+        needed[path] = table.bytes_of_tablespace.get(oid, 0)
+    return needed

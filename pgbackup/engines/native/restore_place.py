@@ -1,0 +1,240 @@
+"""The directories that a restore fills: refused unless free, marked while they are filled, cleaned when repeated.
+
+A marker file lies in each of them from the first write on, and the control file, without which no server starts, has a
+temporary name until everything else is verified and on the disk. A directory with the marker (or that temporary name)
+and without a control file is what an interrupted restore left: the next one empties it. Anything else that is not
+empty is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pgbackup.core.catalog import Tablespace
+from pgbackup.errors import RestoreError
+from pgbackup.postgres.data_directory import Owner, make_directory, running_server
+from pgbackup.postgres.pg_control import CONTROL_FILE
+from pgbackup.storage.disk import flush_folder
+
+MARKER = ".pgbackup-restore"
+CONTROL_TEMPORARY = CONTROL_FILE + ".pgbackup"
+_NEVER_OURS = frozenset({"lost+found"})
+_SLACK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class RestorePlace:
+    """Where a restore goes: the data directory, and a directory for each tablespace (by OID). Paths are absolute."""
+
+    directory: Path
+    tablespaces: Mapping[int, Path] = field(default_factory=dict)
+
+    @property
+    def all_directories(self) -> list[Path]:
+        return [self.directory, *self.tablespaces.values()]
+
+    def check(self) -> None:
+        """Raise RestoreError unless every directory may be filled. Writes nothing."""
+        if found := running_server(self.directory):
+            raise RestoreError(
+                f"a server is running in {self.directory}",
+                detail=found,
+                hint="Stop it, and restore into another directory; compare before you remove the old one.",
+            )
+        for directory in self.all_directories:
+            _check_free(directory, is_data=directory == self.directory)
+        _check_apart(self.all_directories)
+
+    def check_space(self, needed: Mapping[Path, int]) -> None:
+        """Raise RestoreError when a file system has less free space than its directories need (bytes)."""
+        by_device: dict[int, tuple[int, int, list[Path]]] = {}
+        for directory, size in needed.items():
+            existing = nearest_existing(directory)
+            device = existing.stat().st_dev
+            _, total, paths = by_device.get(device, (0, 0, []))
+            by_device[device] = (_free_bytes(existing), total + size, [*paths, directory])
+        for free, total, paths in by_device.values():
+            if total + _SLACK_BYTES > free + _reclaimable_bytes(paths):
+                raise RestoreError(
+                    f"not enough space for {', '.join(map(str, paths))}",
+                    detail=f"{_gib(total + _SLACK_BYTES)} needed, {_gib(free)} free",
+                    hint="Free space, restore elsewhere, use --wal on-demand, or take a newer backup.",
+                )
+
+    def claim(self, backup: str) -> Claim:
+        """Make, empty and mark the directories; nobody else can claim them while the result is open."""
+        owner = Owner.of(self.directory)
+        for directory in self.all_directories:
+            _make(directory, owner)
+        claim = Claim(self, owner, _mark(self.directory, backup, self.tablespaces))
+        try:
+            for directory in self.all_directories:
+                _empty(directory)
+            for location in self.tablespaces.values():
+                os.close(_mark(location, backup, {}))
+        except BaseException:
+            claim.close()
+            raise
+        return claim
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Directories that this process fills; ``owner`` is whom the files are for."""
+
+    place: RestorePlace
+    owner: Owner | None
+    descriptor: int
+
+    def release(self) -> None:
+        """Everything else is there, verified and on the disk: give the control file its name, last of all."""
+        for directory in reversed(self.place.all_directories):
+            (directory / MARKER).unlink(missing_ok=True)
+            flush_folder(directory)
+        control = self.place.directory / CONTROL_TEMPORARY
+        control.replace(self.place.directory / CONTROL_FILE)
+        flush_folder(control.parent)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def map_tablespaces(tablespaces: Sequence[Tablespace], mapping: Mapping[str, str]) -> dict[int, Path]:
+    """OID -> directory. ``mapping``: the original location or the OID as text -> the new, absolute location.
+
+    Raises RestoreError for a mapping of a tablespace that is not there, or to a path that is not absolute.
+    """
+    wanted = {key.rstrip("/") or key: value for key, value in mapping.items()}
+    found: dict[int, Path] = {}
+    for tablespace in tablespaces:
+        original = tablespace.location.rstrip("/")
+        new = wanted.pop(str(tablespace.oid), None) or wanted.pop(original, None) or original
+        if not new.startswith("/"):
+            raise RestoreError(
+                f"tablespace {tablespace.oid} cannot go to {new!r}", hint="Give an absolute path in --tablespace-map."
+            )
+        found[tablespace.oid] = Path(os.path.normpath(new))
+    if wanted:
+        known = ", ".join(f"{t.oid} ({t.location})" for t in tablespaces) or "none"
+        raise RestoreError(f"the backup has no tablespace {next(iter(wanted))}", hint=f"Its tablespaces are: {known}.")
+    return found
+
+
+def nearest_existing(directory: Path) -> Path:
+    while not directory.exists():
+        directory = directory.parent
+    return directory
+
+
+def is_left_over(directory: Path) -> bool:
+    """Whether a directory is what an interrupted restore left."""
+    if (directory / CONTROL_FILE).exists():
+        return False
+    return (directory / MARKER).is_file() or (directory / CONTROL_TEMPORARY).is_file()
+
+
+def _check_free(directory: Path, *, is_data: bool) -> None:
+    if not directory.exists():
+        existing = nearest_existing(directory)
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise RestoreError(
+                f"{directory} cannot be made", detail=f"{existing} is not writable", hint="Make it, or choose another."
+            )
+        return
+    if not directory.is_dir():
+        raise RestoreError(
+            f"{directory} is not a directory", hint="Choose a directory that is empty or does not exist."
+        )
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise RestoreError(f"{directory} is not writable", hint="Run the restore as its owner or as root.")
+    content = sorted({path.name for path in directory.iterdir()} - _NEVER_OURS)
+    if content and not is_left_over(directory):
+        what = "--target" if is_data else "--tablespace-map"
+        raise RestoreError(
+            f"{directory} is not empty",
+            detail=f"it holds {', '.join(content[:3])}{', ...' if len(content) > 3 else ''}",
+            hint=f"Nothing is ever overwritten: choose an empty directory with {what}, or empty this one.",
+        )
+
+
+def _check_apart(directories: Iterable[Path]) -> None:
+    """No directory may lie in another one, or be it."""
+    resolved = [Path(os.path.realpath(directory)) for directory in directories]
+    for number, one in enumerate(resolved):
+        for other in resolved[number + 1 :]:
+            if one.is_relative_to(other) or other.is_relative_to(one):
+                raise RestoreError(
+                    f"{one} and {other} lie in each other", hint="Give each tablespace a directory of its own."
+                )
+
+
+def _make(directory: Path, owner: Owner | None) -> None:
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(directory, owner)
+        directory.chmod(0o700)
+    except OSError as exc:
+        raise RestoreError(f"{directory} cannot be made", detail=exc.strerror or str(exc), hint=_AS_OWNER) from exc
+
+
+def _mark(directory: Path, backup: str, tablespaces: Mapping[int, Path]) -> int:
+    """Write and lock the marker; returns its descriptor. Raises RestoreError when another restore holds it."""
+    descriptor = os.open(directory / MARKER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RestoreError(
+            f"another restore is filling {directory}", hint="Wait for it, or choose another directory."
+        ) from None
+    document = {
+        "format": 1,
+        "backup": backup,
+        "begun": datetime.now(UTC).isoformat(),
+        "tablespaces": {str(oid): str(path) for oid, path in tablespaces.items()},
+    }
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(document).encode(), 0)
+    os.fsync(descriptor)
+    flush_folder(directory)
+    return descriptor
+
+
+def _empty(directory: Path) -> None:
+    """Remove what an interrupted restore left, except the marker."""
+    for path in list(directory.iterdir()):
+        if path.name in _NEVER_OURS or path.name == MARKER:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _free_bytes(directory: Path) -> int:
+    found = os.statvfs(directory)
+    return found.f_bavail * found.f_frsize
+
+
+def _reclaimable_bytes(directories: Iterable[Path]) -> int:
+    """Space that left-overs take, which are removed before anything is written."""
+    total = 0
+    for directory in directories:
+        if is_left_over(directory):
+            for folder, _, files in os.walk(directory):
+                total += sum(os.lstat(Path(folder, name)).st_blocks * 512 for name in files)
+    return total
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"
+
+
+_AS_OWNER = "Run the restore as the owner of the directory above it, or as root."

@@ -1,0 +1,273 @@
+"""How objects are stored: one compression frame, then encryption. Parts, WAL, histories and the manifest go through it.
+
+Writing: the configured method, and libsodium's secretstream when a key is configured. Reading: the method is the one
+that the key's extension promises, and the content has to keep that promise; with a key everything must be encrypted.
+Whatever differs is a CorruptObject with the object's key, and the end of a stream is shown only after every checksum,
+the final tag and the absence of anything behind it. Memory is bounded on both ways, whatever the content is.
+
+A Codec has no state of its own: any number of threads may use one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
+
+from pgbackup.errors import CorruptObject, StorageError
+from pgbackup.repository import codec_lz4, codec_zstd, keys
+from pgbackup.repository.secretstream import SecretStreamDecoder, SecretStreamEncoder, SecretStreamProblem, read_key
+from pgbackup.storage.base import ByteStream
+
+__all__ = ["Codec", "Compression", "Encoder", "is_readable", "read_key"]
+
+_READ_BYTES: Final = 256 << 10
+_ZSTD = re.compile(r"zstd(?::(\d{1,2}))?")
+_MAX_ZSTD_LEVEL: Final = 19
+_EXTENSIONS: Final = {"zstd": "zst", "lz4": "lz4", "none": ""}
+
+Blocks = Iterator[bytes]
+Problem = Callable[[str], Exception]
+
+_READERS: Final[dict[str, Callable[[Blocks, Problem], Blocks]]] = {"zst": codec_zstd.decode, "lz4": codec_lz4.decode}
+"""Extension -> from stored blocks to content. What a new format needs is an entry here, and its magic below."""
+
+_MAGICS: Final = {
+    "zst": codec_zstd.MAGIC,
+    "lz4": codec_lz4.MAGIC,
+    "lzo": b"\x89LZO\x00\r\n\x1a\n",
+    "lzma": b"\x5d\x00\x00",
+    "gz": b"\x1f\x8b",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """A method, ``zstd``, ``lz4`` or ``none``, and its level (0 for those without)."""
+
+    method: str
+    level: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``zstd:1`` … ``zstd:19`` (``zstd`` is ``zstd:1``), ``lz4`` or ``none``. Raises ValueError."""
+        if text in ("lz4", "none"):
+            return cls(text)
+        match = _ZSTD.fullmatch(text)
+        level = int(match[1] or 1) if match else 0
+        if not 1 <= level <= _MAX_ZSTD_LEVEL:
+            raise ValueError(f"not a compression (zstd:1 to zstd:{_MAX_ZSTD_LEVEL}, lz4, none): {text!r}")
+        return cls("zstd", level)
+
+    @property
+    def extension(self) -> str:
+        """What the keys of such objects end in; empty for ``none``."""
+        return _EXTENSIONS[self.method]
+
+    def __str__(self) -> str:
+        return f"{self.method}:{self.level}" if self.method == "zstd" else self.method
+
+
+class Encoder(Protocol):
+    """Makes one object: join what ``write`` and then one ``finish`` return."""
+
+    def write(self, data: bytes, /) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+class Codec:
+    """Encodes with one compression and perhaps one key; decodes whatever was stored with that key or without one."""
+
+    def __init__(self, compression: Compression, key: bytes | None = None) -> None:
+        """``key``: 32 bytes, as read_key makes them, or None for plain objects."""
+        self._compression = compression
+        self._key = key
+
+    @property
+    def compression(self) -> Compression:
+        return self._compression
+
+    @property
+    def extension(self) -> str:
+        """What the keys of objects encoded by this codec end in."""
+        return self._compression.extension
+
+    @property
+    def encrypted(self) -> bool:
+        return self._key is not None
+
+    def with_compression(self, compression: Compression) -> Codec:
+        """The same key with another compression."""
+        return Codec(compression, self._key)
+
+    def uncompressed(self) -> Codec:
+        """The same key without compression."""
+        return self.with_compression(Compression("none"))
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def encode(self, data: bytes | memoryview) -> bytes:
+        """A whole small object."""
+        if self._compression.method == "zstd":
+            stored = codec_zstd.encode(self._compression.level, data)
+        else:
+            stored = _written(self._compressor(0), bytes(data))
+        return stored if self._key is None else _written(SecretStreamEncoder(self._key), stored)
+
+    def encoder(self, *, threads: int = 0) -> Encoder:
+        """An object of any size, piece by piece. ``threads``: zstd compresses with that many beside the caller's."""
+        compressor = self._compressor(threads)
+        return compressor if self._key is None else _Encrypted(compressor, SecretStreamEncoder(self._key))
+
+    def _compressor(self, threads: int) -> Encoder:
+        if self._compression.method == "zstd":
+            return codec_zstd.ZstdEncoder(self._compression.level, threads)
+        return codec_lz4.Lz4Encoder() if self._compression.method == "lz4" else _Plain()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def decode(self, key: str, data: bytes, *, limit: int | None = None) -> bytes:
+        """The content of a whole object. ``limit``: more bytes than that are CorruptObject, too."""
+        parts, size = [], 0
+        for block in self._content(key, iter((data,) if data else ())):
+            parts.append(block)
+            size += len(block)
+            if limit is not None and size > limit:
+                raise CorruptObject(key, f"it holds more than the expected {limit} bytes")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def open(self, key: str, source: ByteStream) -> ByteStream:
+        """The content of an object as a stream; ``read(-1)`` is all the rest."""
+        return _BlockStream(self._content(key, _blocks_of(source)))
+
+    def _content(self, key: str, stored: Blocks) -> Blocks:
+        extension = keys.split_extension(key)[1]
+        if not is_readable(extension):
+            raise StorageError(
+                f"object {key} is compressed in a way that this version cannot read",
+                detail=f".{extension}; it reads .zst, .lz4 and uncompressed objects",
+            )
+        if self._key is not None:
+            stored = _decrypted(key, self._key, stored)
+        if not extension:
+            return stored
+        return _READERS[extension](_checked(key, extension, stored, encrypted=self.encrypted), _problem_of(key))
+
+
+def is_readable(extension: str) -> bool:
+    """Whether objects with that extension can be decoded (empty: uncompressed ones)."""
+    return not extension or extension in _READERS
+
+
+# -- what codecs are put together of ----------------------------------------------------------------------------
+
+
+class _Plain:
+    """No compression."""
+
+    def write(self, data: bytes) -> bytes:
+        return data
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class _Encrypted:
+    """Compression, then encryption."""
+
+    def __init__(self, compressor: Encoder, encryptor: SecretStreamEncoder) -> None:
+        self._compressor = compressor
+        self._encryptor = encryptor
+
+    def write(self, data: bytes) -> bytes:
+        stored = self._compressor.write(data)
+        return self._encryptor.write(stored) if stored else b""
+
+    def finish(self) -> bytes:
+        return self._encryptor.write(self._compressor.finish()) + self._encryptor.finish()
+
+
+def _written(encoder: Encoder, data: bytes) -> bytes:
+    return b"".join((encoder.write(data), encoder.finish()))
+
+
+class _BlockStream:
+    """A ByteStream over blocks; a block that fits is handed on without a copy."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self._block = b""
+        self._position = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size < 0:
+            rest, self._block, self._position = self._block[self._position :], b"", 0
+            return b"".join((rest, *self._blocks))
+        if self._position == len(self._block):
+            self._block, self._position = next(self._blocks, b""), 0
+        begin, self._position = self._position, min(self._position + size, len(self._block))
+        if begin == 0 and self._position == len(self._block):
+            return self._block
+        return self._block[begin : self._position]
+
+
+def _blocks_of(source: ByteStream) -> Blocks:
+    while data := source.read(_READ_BYTES):
+        yield data
+
+
+def _problem_of(key: str) -> Problem:
+    return lambda problem: CorruptObject(key, problem)
+
+
+def _decrypted(key: str, secret: bytes, stored: Blocks) -> Blocks:
+    """The decrypted blocks. Raises CorruptObject, which tells a plain object from a wrong key where that can be."""
+    decoder = SecretStreamDecoder(secret)
+    begin = b""
+    try:
+        for data in stored:
+            begin = begin or data[:16]
+            if plain := decoder.write(data):
+                yield plain
+        if plain := decoder.finish():
+            yield plain
+    except SecretStreamProblem as exc:
+        raise CorruptObject(key, _why_not_decrypted(key, begin, exc)) from exc
+
+
+def _why_not_decrypted(key: str, begin: bytes, problem: SecretStreamProblem) -> str:
+    if not problem.at_start or not begin:
+        return str(problem)
+    if (found := _format_of(begin)) is not None and found == keys.split_extension(key)[1]:
+        return "it is not encrypted, but an encryption key is configured"
+    return f"it was encrypted with another key, is not encrypted, or is damaged: {problem}"
+
+
+def _checked(key: str, extension: str, blocks: Blocks, *, encrypted: bool) -> Blocks:
+    """The same blocks, once their beginning is what the extension promises. Raises CorruptObject."""
+    magic = _MAGICS[extension]
+    begin = b""
+    while len(begin) < len(magic) and (more := next(blocks, b"")):
+        begin += more
+    if not begin.startswith(magic):
+        found = _format_of(begin)
+        if not begin:
+            problem = "it is empty"
+        elif found is not None:
+            problem = f"its content is .{found}, not .{extension}"
+        elif len(begin) < len(magic):
+            problem = f"it is cut short: {len(begin)} bytes are not .{extension}"
+        elif encrypted:
+            problem = f"its content is not .{extension}"
+        else:
+            problem = f"it is not .{extension}: encrypted (and no key is configured), or damaged"
+        raise CorruptObject(key, problem)
+    yield begin
+    yield from blocks
+
+
+def _format_of(begin: bytes) -> str | None:
+    """The extension of the format that bytes begin like, or None."""
+    return next((extension for extension, magic in _MAGICS.items() if begin.startswith(magic)), None)

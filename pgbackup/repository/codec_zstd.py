@@ -1,0 +1,148 @@
+"""zstd objects: one frame with a checksum, written with a window of at most 8 MiB; read in bounded memory.
+
+The reader follows the frame's blocks itself (RFC 8878, section 3.1.1): a block tells its size in its header and holds
+at most 128 KiB, so the decompressor is never given more than what makes about a megabyte, and the end of the frame is
+known exactly. The only importer of zstandard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import zstandard
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+MAX_WINDOW_LOG: Final = 23
+MAX_READ_WINDOW_BYTES: Final = 1 << 27
+"""Foreign objects may need more than ours; zstd's own tools stop here too."""
+
+_BATCH_BYTES: Final = 1 << 20
+_MAX_HEADER_BYTES: Final = 18
+_MAX_BLOCK_BYTES: Final = 128 << 10
+_BLOCK_HEADER_BYTES: Final = 3
+_CHECKSUM_BYTES: Final = 4
+_UNUSED_BITS: Final = 0x18
+
+Problem = Callable[[str], Exception]
+"""Makes the exception for what is wrong with an object."""
+
+
+class ZstdEncoder:
+    """One frame, written piece by piece. ``threads``: compression threads beside the caller's, 0 for none."""
+
+    def __init__(self, level: int, threads: int = 0) -> None:
+        self._object = zstandard.ZstdCompressor(compression_params=_parameters(level, threads)).compressobj()
+
+    def write(self, data: bytes | memoryview) -> bytes:
+        return self._object.compress(data)
+
+    def finish(self) -> bytes:
+        return self._object.flush()
+
+
+def encode(level: int, data: bytes | memoryview) -> bytes:
+    """One frame that also tells the size of its content."""
+    return zstandard.ZstdCompressor(compression_params=_parameters(level, 0)).compress(data)
+
+
+def decode(blocks: Iterator[bytes], problem: Problem) -> Iterator[bytes]:
+    """The content of the one frame in ``blocks``, in pieces of at most about a megabyte.
+
+    It ends only when the frame's checksum was right and nothing follows. Raises ``problem(text)``.
+    """
+    frame = _Frame(blocks, problem)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_READ_WINDOW_BYTES).decompressobj()
+    try:
+        for stored in frame.batches():
+            if data := decompressor.decompress(stored):
+                yield data
+    except zstandard.ZstdError as exc:
+        raise problem(f"zstd: {exc}") from exc
+    if not decompressor.eof:
+        raise problem("it is cut short: the zstd frame does not end")
+
+
+def _parameters(level: int, threads: int) -> zstandard.ZstdCompressionParameters:
+    found = zstandard.ZstdCompressionParameters.from_level(level)
+    return zstandard.ZstdCompressionParameters.from_level(
+        level, window_log=min(found.window_log, MAX_WINDOW_LOG), write_checksum=True, threads=threads
+    )
+
+
+class _Frame:
+    """The stored bytes of a frame, cut at the borders of its blocks."""
+
+    def __init__(self, blocks: Iterator[bytes], problem: Problem) -> None:
+        self._blocks = blocks
+        self._problem = problem
+        self._data = b""
+        self._position = 0
+
+    def batches(self) -> Iterator[bytes]:
+        """The frame, whole blocks at a time, so many that they decompress to about _BATCH_BYTES."""
+        self._position, has_checksum = self._header()
+        begin, content_bytes, last = 0, 0, False
+        while not last:
+            if self._ahead() < _BLOCK_HEADER_BYTES:
+                yield self._data[begin : self._position]
+                begin, content_bytes = self._need(_BLOCK_HEADER_BYTES), 0
+            last, stored_bytes, size = self._block()
+            if self._ahead() < stored_bytes:
+                yield self._data[begin : self._position]
+                begin, content_bytes = self._need(stored_bytes), 0
+            elif content_bytes + size > _BATCH_BYTES:
+                yield self._data[begin : self._position]
+                begin, content_bytes = self._position, 0
+            self._position += stored_bytes
+            content_bytes += size
+        yield self._data[begin : self._position]
+        if has_checksum:
+            self._need(_CHECKSUM_BYTES)
+            yield self._data[:_CHECKSUM_BYTES]
+            self._position = _CHECKSUM_BYTES
+        if self._ahead() or next(self._blocks, b""):
+            raise self._problem("it goes on after the end of the zstd frame")
+
+    def _ahead(self) -> int:
+        """Bytes behind the position that are here."""
+        return len(self._data) - self._position
+
+    def _header(self) -> tuple[int, bool]:
+        """The size of the frame's header, and whether a checksum follows the blocks."""
+        while len(self._data) < _MAX_HEADER_BYTES and (more := next(self._blocks, b"")):
+            self._data += more
+        try:
+            parameters = zstandard.get_frame_parameters(self._data)
+            size = zstandard.frame_header_size(self._data)
+        except zstandard.ZstdError as exc:
+            raise self._problem(f"it is cut short or no zstd frame ({exc})") from exc
+        if self._data[4] & _UNUSED_BITS:
+            raise self._problem("its zstd frame has a reserved bit set")
+        if parameters.window_size > MAX_READ_WINDOW_BYTES:
+            raise self._problem(f"its zstd frame needs a window of {parameters.window_size} bytes")
+        return size, parameters.has_checksum
+
+    def _block(self) -> tuple[bool, int, int]:
+        """Of the block at the position: whether it is the last, its stored size, and its content's size at most."""
+        header = int.from_bytes(self._data[self._position : self._position + _BLOCK_HEADER_BYTES], "little")
+        kind, size = header >> 1 & 3, header >> 3
+        if kind == 3 or size > _MAX_BLOCK_BYTES:
+            raise self._problem("its zstd frame has a block that cannot be")
+        if kind == 1:
+            return bool(header & 1), _BLOCK_HEADER_BYTES + 1, size
+        return bool(header & 1), _BLOCK_HEADER_BYTES + size, size if kind == 0 else _MAX_BLOCK_BYTES
+
+    def _need(self, count: int) -> int:
+        """Forget what lies before the position, which is returned: 0; read until ``count`` bytes follow it."""
+        parts = [self._data[self._position :]]
+        have = len(parts[0])
+        while have < count:
+            more = next(self._blocks, b"")
+            if not more:
+                raise self._problem("it is cut short: the zstd frame does not end")
+            parts.append(more)
+            have += len(more)
+        self._data = b"".join(parts)
+        self._position = 0
+        return self._position

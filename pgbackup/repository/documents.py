@@ -1,0 +1,179 @@
+"""The JSON documents beside a backup: sentinel, metadata.json, files_metadata.json, and our cluster.json.
+
+Field names, types and traps are WAL-G's (its documents of version 2): LSNs are JSON integers, times are RFC 3339 in
+UTC with microseconds and ``Z``. What only we know goes into UserData under "pgbackup", which WAL-G keeps and ignores.
+Reading is tolerant of every writer (WAL-G since 0.2, WAL-E 1.x) and hostile to everything else: CorruptObject.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pgbackup.core.catalog import Tablespace
+from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES, Lsn, check_segment_bytes
+from pgbackup.errors import CorruptObject
+
+DATE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+EXTRAS_KEY = "pgbackup"
+_COMPACT = (",", ":")
+
+
+def format_time(moment: datetime) -> str:
+    """``2026-01-02T03:04:05.678901Z``."""
+    return moment.astimezone(UTC).strftime(DATE_FORMAT)
+
+
+@dataclass(frozen=True)
+class BackupExtras:
+    """What only pgbackup knows of a backup. ``settings``: non-default settings of the server that a restore may need;
+    ``config_files``: paths of its configuration files; ``corrupt_files``: files with damaged pages and their blocks."""
+
+    version: str
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES
+    label: str = ""
+    wal_tail: bool = False
+    standby: bool = False
+    manifest: str | None = None
+    corrupt_files: Mapping[str, list[int]] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    config_files: Mapping[str, str] = field(default_factory=dict)
+    tablespaces: Mapping[str, str] = field(default_factory=dict)
+    format: int = 1
+
+
+@dataclass(frozen=True)
+class BackupDocuments:
+    """Everything that the sentinel and metadata.json of a backup of ours say."""
+
+    timeline: int
+    start_lsn: Lsn
+    finish_lsn: Lsn
+    pg_version: int
+    system_identifier: int
+    started: datetime
+    finished: datetime
+    hostname: str
+    data_directory: str
+    raw_bytes: int
+    stored_bytes: int
+    permanent: bool
+    tablespaces: tuple[Tablespace, ...]
+    extras: BackupExtras
+
+    def sentinel(self) -> bytes:
+        """The seal: written last."""
+        document = {
+            "LSN": int(self.start_lsn),
+            "PgVersion": self.pg_version,
+            "FinishLSN": int(self.finish_lsn),
+            "SystemIdentifier": self.system_identifier,
+            "UncompressedSize": self.raw_bytes,
+            "CompressedSize": self.stored_bytes,
+            "Spec": tablespace_spec(self.data_directory, self.tablespaces),
+            "UserData": self._user_data(),
+            "Version": 2,
+            "StartTime": format_time(self.started),
+            "FinishTime": format_time(self.finished),
+            "DateFmt": DATE_FORMAT,
+            "Hostname": self.hostname,
+            "DataDir": self.data_directory,
+            "IsPermanent": self.permanent,
+        }
+        return json.dumps(document, separators=_COMPACT).encode()
+
+    def metadata(self) -> bytes:
+        """metadata.json: where WAL-G looks for permanence, times and LSNs."""
+        document = {
+            "start_time": format_time(self.started),
+            "finish_time": format_time(self.finished),
+            "date_fmt": DATE_FORMAT,
+            "hostname": self.hostname,
+            "data_dir": self.data_directory,
+            "pg_version": self.pg_version,
+            "start_lsn": int(self.start_lsn),
+            "finish_lsn": int(self.finish_lsn),
+            "is_permanent": self.permanent,
+            "system_identifier": self.system_identifier,
+            "uncompressed_size": self.raw_bytes,
+            "compressed_size": self.stored_bytes,
+            "user_data": self._user_data(),
+        }
+        return json.dumps(document, separators=_COMPACT).encode()
+
+    def _user_data(self) -> dict[str, Any]:
+        return {EXTRAS_KEY: asdict(self.extras)}
+
+
+def tablespace_spec(data_directory: str, tablespaces: Iterable[Tablespace]) -> dict[str, Any]:
+    """WAL-G's Spec: names are text, each with its own entry; base_prefix without a trailing slash."""
+    spaces = list(tablespaces)
+    spec: dict[str, Any] = {
+        "base_prefix": data_directory.rstrip("/") or "/",
+        "tablespaces": [str(s.oid) for s in spaces],
+    }
+    for space in spaces:
+        spec[str(space.oid)] = {"loc": space.location.rstrip("/"), "link": f"pg_tblspc/{space.oid}"}
+    return spec
+
+
+def files_metadata(files: Iterable[tuple[str, float]], corrupt_blocks: Mapping[str, list[int]]) -> Iterator[bytes]:
+    """files_metadata.json in pieces: (member name, mtime in seconds) of every file, names as in the tars.
+
+    The list is WAL-G's allow-list at restore, so it is complete or not there at all.
+    """
+    yield b'{"Files":{'
+    separator = b""
+    for name, mtime in files:
+        entry: dict[str, Any] = {
+            "IsIncremented": False,
+            "IsSkipped": False,
+            "MTime": format_time(datetime.fromtimestamp(mtime, UTC)),
+            "UpdatesCount": 0,
+        }
+        if name in corrupt_blocks:
+            blocks = corrupt_blocks[name]
+            entry["CorruptBlocks"] = {"CorruptBlocksCount": len(blocks), "SomeCorruptBlocks": blocks[:10]}
+        text = json.dumps(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        yield separator + text.encode() + b":" + json.dumps(entry, separators=_COMPACT).encode()
+        separator = b","
+    yield b"}}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDocument:
+    """cluster.json: which cluster a prefix belongs to. ``pg_version`` as server_version_num, at the first claim."""
+
+    system_identifier: int
+    segment_bytes: int
+    pg_version: int
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self) | {"format": 1}, separators=_COMPACT).encode()
+
+    @classmethod
+    def decode(cls, key: str, data: bytes) -> ClusterDocument:
+        """Raises CorruptObject."""
+        document = parse_object(key, data)
+        try:
+            return cls(
+                int(document["system_identifier"]),
+                check_segment_bytes(int(document["segment_bytes"])),
+                int(document["pg_version"]),
+            )
+        except (KeyError, ValueError, TypeError) as exc:
+            raise CorruptObject(key, f"not the document of a cluster ({exc})") from exc
+
+
+def parse_object(key: str, data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises CorruptObject."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise CorruptObject(key, "not JSON") from exc
+    if not isinstance(document, dict):
+        raise CorruptObject(key, "not a JSON object")
+    return document

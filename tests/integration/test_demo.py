@@ -1,0 +1,81 @@
+"""``pgbackup demo`` does what it says, quickly, and leaves nothing behind, also when it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pgbackup.postgres.binaries import Installation
+
+DEMO = [sys.executable, "-m", "pgbackup", "demo"]
+LIMIT_SECONDS = 60
+
+pytestmark = [pytest.mark.timeout(150), pytest.mark.postgres]
+
+
+@pytest.fixture
+def place(tmp_path: Path, installations: dict[int, Installation]) -> Path:
+    """Where the demo makes its directories: near the root, for the sockets' sake, and empty."""
+    if not installations:
+        pytest.skip("PostgreSQL is not on this machine")
+    directory = Path("/tmp") / f"demo-{os.getpid()}-{tmp_path.name[-8:]}"
+    directory.mkdir(mode=0o755)
+    return directory
+
+
+def start_demo(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    environ = {**os.environ, "TMPDIR": str(place), "PGHOST": "203.0.113.1", "PGBACKUP_REPOSITORY": "s3://production"}
+    return subprocess.Popen(
+        [*DEMO, *arguments],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def running_below(place: Path) -> list[str]:
+    """Processes whose command line names the demo's directories."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(place) in text:
+            found.append(text)
+    return found
+
+
+@pytest.mark.parametrize("arguments", [(), ("--s3",)], ids=["file", "s3"])
+def test_whole_story(place: Path, arguments: tuple[str, ...]) -> None:
+    begin = time.monotonic()
+    stdout, stderr = start_demo(place, *arguments).communicate(timeout=140)
+    seconds = time.monotonic() - begin
+    assert "The demo succeeded" in stdout, stdout + stderr
+    assert "equal, row by row" in stdout
+    assert seconds < LIMIT_SECONDS, stdout
+    assert running_below(place) == []
+    place.rmdir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_leaves_nothing(place: Path, number: signal.Signals) -> None:
+    demo = start_demo(place)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "pgbackup run" in line:
+            break
+    demo.send_signal(number)
+    _, stderr = demo.communicate(timeout=60)
+    assert demo.returncode == 130, stderr
+    assert "everything is stopped and removed" in stderr
+    assert running_below(place) == []
+    place.rmdir()

@@ -1,0 +1,153 @@
+"""Branches: after promotions and point-in-time restores every one is restorable, and none leaks into another."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgbackup.core.recovery_target import Target
+from pgbackup.core.timeline import history_name
+from pgbackup.errors import CorruptObject, RestoreError
+from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository import keys
+from tests.restoring import SETTINGS, Repository, insert, rows, timeline
+
+
+class Forked:
+    """Timeline 1 with rows 1, 2, 3 (3 after the fork); timeline 2 left after row 2 and has row 20.
+
+    All of it happened in one WAL segment, so both timelines have a tail of the segment of the fork.
+    """
+
+    def __init__(self, make_server) -> None:
+        self.repository = Repository(make_server)
+        self.old: ThrowawayServer = make_server(settings=SETTINGS)
+        self.major = self.old.major
+        self.old.execute("CREATE TABLE t (n int)")
+        self.backup = self.repository.archiver.backup(self.old)
+        insert(self.old, 1)
+        _, self.fork, _ = insert(self.old, 2)
+        insert(self.old, 3)
+        self.repository.archiver.wal(self.old)
+        self.new = self.branch_off()
+        insert(self.new, 20)
+
+    def branch_off(self) -> ThrowawayServer:
+        """A server that recovered to the fork and was promoted."""
+        return self.repository.recovered(Target("lsn", lsn=self.fork), major=self.major, timeline=1)
+
+    def recovered(self, **options) -> tuple[list[int], int]:
+        server = self.repository.recovered(major=self.major, **options)
+        found = rows(server), timeline(server)
+        server.close()
+        return found
+
+
+@pytest.fixture
+def forked(make_server) -> Forked:
+    return Forked(make_server)
+
+
+def test_each_branch_is_restorable_from_tails(forked):
+    forked.repository.archiver.wal(forked.new)
+    assert forked.recovered() == ([1, 2, 20], 3)
+    assert forked.recovered(timeline=1) == ([1, 2, 3], 3)
+    plan = forked.repository.prepare().plan()
+    assert [file.source for file in plan.wal][-1] == "tail"
+    assert plan.wal[-1].segment.timeline == 2
+
+
+def test_each_branch_is_restorable_from_whole_segments(forked):
+    for server in (forked.old, forked.new):
+        server.execute("SELECT pg_switch_wal()")
+        insert(server, 99)
+        forked.repository.archiver.wal(server)
+    assert forked.recovered() == ([1, 2, 20, 99], 3)
+    assert forked.recovered(timeline=1) == ([1, 2, 3, 99], 3)
+
+
+def test_the_old_branchs_tail_is_never_replayed_past_the_fork(forked):
+    """Only the history of timeline 2 arrived: it ends at the fork, and row 3 of the other branch must not appear."""
+    forked.repository.archiver.wal(forked.new, tail=False)
+    plan = forked.repository.prepare(timeline=2).plan()
+    assert plan.wal[-1].source == "cut"
+    assert forked.recovered(timeline=2) == ([1, 2], 3)
+
+
+def test_the_old_branchs_whole_segment_is_cut_at_the_fork(forked):
+    forked.old.execute("SELECT pg_switch_wal()")
+    insert(forked.old, 99)
+    forked.repository.archiver.wal(forked.old)
+    forked.repository.archiver.wal(forked.new, tail=False)
+    assert forked.recovered(timeline=2) == ([1, 2], 3)
+
+
+def test_a_new_branch_gets_a_number_that_is_free(forked):
+    """The archive knows timeline 2; a restore of timeline 1 must not begin another 2."""
+    forked.repository.archiver.wal(forked.new)
+    restored = forked.repository.recovered(major=forked.major, timeline=1)
+    assert timeline(restored) == 3
+
+
+def test_two_branches_with_one_number_and_one_history_are_told_apart(forked):
+    """A second server forked at the same place has a byte-identical history file, but other WAL. The archive has the
+    first one's; where both wrote, the restore refuses to guess."""
+    forked.repository.archiver.wal(forked.new)
+    twin = Forked.branch_off_twin(forked) if hasattr(Forked, "branch_off_twin") else twin_of(forked)
+    insert(twin, 21)
+    name = history_name(2)
+    assert (twin.data_directory / "pg_wal" / name).read_bytes() == (
+        forked.new.data_directory / "pg_wal" / name
+    ).read_bytes()
+    assert forked.recovered() == ([1, 2, 20], 3)
+    forked.repository.archiver.wal(twin)
+    pieces = [
+        i
+        for i in forked.repository.store.list(keys.WAL)
+        if (p := keys.parse_piece(i.key)) and p.segment[:8] == "00000002"
+    ]
+    if len(pieces) > 1:
+        with pytest.raises(CorruptObject, match="others than in"):
+            forked.repository.restore()
+
+
+def twin_of(forked: Forked) -> ThrowawayServer:
+    """Another server on timeline 2, made while the archive did not know it yet."""
+    hidden = keys.wal(history_name(2), forked.repository.codec.extension)
+    stored = forked.repository.store.get(hidden)
+    forked.repository.store.delete([hidden])
+    twin = forked.branch_off()
+    forked.repository.store.put(hidden, stored)
+    return twin
+
+
+def test_a_backup_on_a_branch_is_not_used_for_another(forked):
+    forked.repository.archiver.wal(forked.new)
+    forked.old.execute("SELECT pg_switch_wal()")
+    late = forked.repository.archiver.backup(forked.old)
+    insert(forked.old, 4)
+    forked.repository.archiver.wal(forked.old)
+    assert forked.recovered() == ([1, 2, 20], 3)
+    assert forked.recovered(backup=late) == ([1, 2, 3, 4], 3)
+    with pytest.raises(RestoreError, match="not a child"):
+        forked.repository.restore(backup=late, timeline=2)
+
+
+def test_the_branch_last_written_is_the_default(forked):
+    forked.repository.archiver.wal(forked.new)
+    forked.repository.store.put(keys.LEASE, b'{"timeline": 1, "writer": "x"}')
+    assert forked.recovered() == ([1, 2, 3], 3)
+
+
+def test_a_long_line_of_descent(forked):
+    forked.repository.archiver.wal(forked.new)
+    server = forked.new
+    for number in (30, 40, 50):
+        server = forked.repository.recovered(major=forked.major)
+        server.configure(wal_keep_size="1GB")
+        insert(server, number)
+        server.execute("SELECT pg_switch_wal()")
+        insert(server, number + 1)
+        forked.repository.archiver.wal(server)
+    assert forked.recovered() == ([1, 2, 20, 30, 31, 40, 41, 50, 51], 6)
+    assert forked.recovered(timeline=4) == ([1, 2, 20, 30, 31, 40, 41], 6)
+    assert forked.recovered(timeline=1) == ([1, 2, 3], 6)

@@ -1,0 +1,115 @@
+"""The stored pieces of an open segment: never fewer bytes than before, never another writer's confirmed as ours."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pgbackup.core.lsn import SegmentName
+from pgbackup.engines.native.wal_pieces import MERGE_COUNT, PiecesChanged, PieceStore, load_stored
+from pgbackup.engines.native.wal_segment import Piece
+from pgbackup.errors import WrongCluster
+from pgbackup.repository import keys
+from pgbackup.repository.codec import Codec, Compression
+from pgbackup.storage.memory import MemoryStore
+from tests.streaming import stored_wal
+
+SEGMENT = SegmentName(1, 9)
+CODEC = Codec(Compression("zstd", 1))
+
+
+def piece(number: int, size: int = 10) -> Piece:
+    return Piece(number * size, (number + 1) * size, (bytes([number % 251]) * size,))
+
+
+def test_merging_keeps_every_byte_and_bounds_the_count() -> None:
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    count = MERGE_COUNT * 8
+    for number in range(count):
+        pieces.put(piece(number))
+        pieces.merge_if_many()
+    assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(count))
+    assert len(list(store.list(keys.pieces_folder(str(SEGMENT))))) <= MERGE_COUNT + 8
+
+
+def test_merges_that_overlap_in_time_do_no_harm() -> None:
+    """A slow store: the next merge was asked for while the first was under way."""
+    store = MemoryStore()
+    store.on_call = lambda operation, key: time.sleep(0.002) if operation == "delete" else None
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    with ThreadPoolExecutor(4) as pool:
+        merges = []
+        for number in range(MERGE_COUNT * 3):
+            pieces.put(piece(number))
+            merges.append(pool.submit(pieces.merge_if_many))
+        for merge in merges:
+            merge.result()
+    assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT * 3))
+
+
+def test_a_crash_between_merge_and_removal_loses_nothing() -> None:
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    for number in range(MERGE_COUNT):
+        pieces.put(piece(number))
+    store.fail_next("delete", RuntimeError("the process was killed here"))
+    with pytest.raises(RuntimeError):
+        pieces.merge_if_many()
+    stored = load_stored(store, CODEC, SEGMENT)
+    assert len(stored) == MERGE_COUNT + 1
+    assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT))
+
+
+def test_an_unknown_piece_is_seen_before_anything_is_confirmed() -> None:
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    pieces.put(piece(0))
+    store.put_if_absent(keys.piece(str(SEGMENT), 10, 30, "zst"), CODEC.encode(b"z" * 20))
+    with pytest.raises(PiecesChanged):
+        pieces.put(piece(1))
+
+
+def test_two_writers_that_diverge_cannot_both_confirm() -> None:
+    """Whoever lists second sees the other, in every order of the two."""
+    for _ in range(20):
+        store = MemoryStore()
+        outcomes: list[str] = []
+        barrier = threading.Barrier(2)
+
+        def write(end: int, store: MemoryStore = store, outcomes: list[str] = outcomes) -> None:
+            pieces = PieceStore(store, CODEC, SEGMENT)
+            barrier.wait()
+            try:
+                pieces.put(Piece(0, end, (b"%d" % (end % 10) * end,)))
+                outcomes.append("confirmed")
+            except PiecesChanged:
+                outcomes.append("stopped")
+
+        threads = [threading.Thread(target=write, args=(end,)) for end in (5, 6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes.count("confirmed") <= 1
+
+
+def test_the_same_name_with_other_bytes_is_a_conflict() -> None:
+    store = MemoryStore()
+    PieceStore(store, CODEC, SEGMENT).put(piece(0))
+    with pytest.raises(WrongCluster):
+        PieceStore(store, CODEC, SEGMENT).put(Piece(0, 10, (b"y" * 10,)))
+
+
+def test_pieces_that_differ_from_the_whole_segment_stay() -> None:
+    store = MemoryStore()
+    whole = keys.wal(str(SEGMENT), CODEC.extension)
+    store.put_if_absent(whole, CODEC.encode(b"a" * 100))
+    foreign = keys.piece(str(SEGMENT), 0, 10, "zst")
+    store.put_if_absent(foreign, CODEC.encode(b"b" * 10))
+    with pytest.raises(WrongCluster):
+        PieceStore(store, CODEC, SEGMENT).remove_all(whole)
+    assert store.head(foreign) is not None

@@ -6,6 +6,11 @@ uses; imports are late for the same reason (boto3 alone takes 0.3 s).
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,16 +18,34 @@ from pgbackup.errors import ConfigError, PgbackupError, PostgresError
 
 if TYPE_CHECKING:
     from pgbackup.config.settings import Settings
+    from pgbackup.engines.base import ProgressSink, StopSignal
+    from pgbackup.engines.native.base_backup import BackupResult
     from pgbackup.engines.native.check_report import CheckReport
+    from pgbackup.engines.native.wal_coverage import WalCoverage
     from pgbackup.postgres.session import ServerFacts, Session
     from pgbackup.repository.codec import Codec
     from pgbackup.storage.base import ObjectStore
+
+
+_SERVER_WAIT_SECONDS = 2.0
+_log = logging.getLogger(__name__)
 
 
 class SettingsLoader(Protocol):
     """Reads the settings. Raises ConfigError with all problems."""
 
     def __call__(self, *, need_repository: bool = True) -> Settings: ...
+
+
+class _Never:
+    """The stop signal of a command that only Ctrl-C ends."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        time.sleep(timeout or 0)
+        return False
 
 
 class App:
@@ -141,6 +164,83 @@ class App:
             self.server_facts()
         except PostgresError as exc:
             raise _unknown_cluster(exc) from exc
+
+    # -- the resident process -------------------------------------------------------------------------------------
+
+    def run(self, stop: threading.Event, open_progress: Callable[[], ProgressSink]) -> None:
+        """Stream WAL and take base backups until ``stop`` is set; each backup shows its progress in a new sink."""
+        from pgbackup.supervisor.resident import Resident
+
+        if not self._wait_for_url(stop):
+            return
+        store, codec = self.open_store(), self.codec()
+
+        def take_backup(wal: WalCoverage, stop: StopSignal) -> None:
+            self._backup(store, codec, wal, progress=open_progress(), stop=stop)
+
+        Resident(self.settings, store, codec, self.conninfo, take_backup).run(stop)
+
+    def take_backup(
+        self, *, label: str, permanent: bool, progress: ProgressSink, stop: StopSignal | None = None
+    ) -> BackupResult:
+        """One base backup now; its WAL comes from the `pgbackup run` that streams, or from a stream of its own."""
+        from pgbackup.engines.native.wal_coverage import choose_coverage
+
+        settings, codec = self.settings, self.codec()
+        with closing(self.open_store()) as store:
+            wal = choose_coverage(
+                self.conninfo, f"{settings.application_name}-sql", settings.slot, store, codec, writer=settings.host
+            )
+            with closing(wal):
+                return self._backup(
+                    store, codec, wal, label=label, permanent=permanent, progress=progress, stop=stop or _Never()
+                )
+
+    def _backup(
+        self,
+        store: ObjectStore,
+        codec: Codec,
+        wal: WalCoverage,
+        *,
+        progress: ProgressSink,
+        stop: StopSignal,
+        label: str = "",
+        permanent: bool = False,
+    ) -> BackupResult:
+        from pgbackup.engines.native.base_backup import BackupRequest, take_backup
+        from pgbackup.storage.limited import Priority, at_priority
+
+        settings = self.settings
+        request = BackupRequest(
+            store=at_priority(store, Priority.BASE_BACKUP),
+            codec=codec,
+            conninfo=self.conninfo,
+            # Not the name of the WAL stream: the server would take this connection for the synchronous standby.
+            application_name=f"{settings.application_name}-base",
+            wal=wal,
+            hostname=settings.host,
+            label=label,
+            permanent=permanent,
+            part_bytes=settings.part_size,
+            upload_concurrency=settings.upload_concurrency,
+            max_rate=settings.backup_rate,
+            page_checksums=settings.page_checksums,
+        )
+        return take_backup(request, progress, stop)
+
+    def _wait_for_url(self, stop: threading.Event) -> bool:
+        """A URL with placeholders needs the server, which may start after us. False when told to stop first."""
+        while not stop.is_set():
+            try:
+                self.repository_url()
+            except ConfigError as exc:
+                if not isinstance(exc.__cause__, PgbackupError) or not exc.__cause__.retryable:
+                    raise
+                _log.info("waiting for the server, which the repository's URL needs: %s", exc.detail)
+                stop.wait(_SERVER_WAIT_SECONDS)
+            else:
+                return True
+        return False
 
 
 def _unknown_cluster(exc: PgbackupError) -> ConfigError:

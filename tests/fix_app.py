@@ -111,9 +111,7 @@ def server_env(server: ThrowawayServer, user: str = "pgbackup") -> dict[str, str
 
 
 @pytest.fixture
-def make_program(
-    request: pytest.FixtureRequest, tmp_path: Path, s3_env: S3Env
-) -> Iterator[MakeProgram]:
+def make_program(request: pytest.FixtureRequest, tmp_path: Path, s3_env: S3Env) -> Iterator[MakeProgram]:
     """``make_program(server, s3=True, **settings)``: pgbackup for a server, with a repository of its own."""
     programs: list[Program] = []
 

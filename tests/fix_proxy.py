@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -109,7 +110,7 @@ class TcpProxy:
                 self.connections += 1
                 self._open |= {client, server}
                 limit = self._cuts.pop(0) if self._cuts else None
-            done = threading.Barrier(2, action=lambda pair=(client, server): self._end(*pair))
+            done = threading.Barrier(2, action=partial(self._end, client, server))
             self._start(self._pump, client, server, None, False, done)
             self._start(self._pump, server, client, limit, True, done)
 
@@ -166,7 +167,9 @@ class Gateway:
         """``METHOD path?query`` of every request, in order."""
         self._answers: list[Answer] = []
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Handler", (_Handler,), {"gateway": self})
+        )
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.port: int = self._server.server_address[1]
@@ -176,7 +179,7 @@ class Gateway:
     def answer(
         self, method: str, match: str, status: int = 0, code: str = "", *, times: int = 1, forwarded: bool = False
     ) -> Answer:
-        """Answer the next ``times`` requests that match with an S3 error of that code (``code`` may be a whole body)."""
+        """Answer the next ``times`` requests that match with an S3 error; ``code`` is its code, or a whole body."""
         body = code if code.startswith("<") or not code else _error_body(code)
         answer = Answer(method, match, status, body, times, forwarded)
         with self._lock:
@@ -229,55 +232,56 @@ def tcp_proxy() -> Iterator[Callable[[Address], TcpProxy]]:
         proxy.close()
 
 
-def _handler(gateway: Gateway) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """One connection to a gateway."""
 
-        def _serve(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            answer = gateway.take(self.command, self.path, str(self.headers))
-            if answer is None or answer.forwarded:
-                status, headers, content = self._forward(body)
-                if answer is None:
-                    self._reply(status, headers, content)
-                    return
-            if answer.status == 0:
-                self.close_connection = True
+    protocol_version = "HTTP/1.1"
+    gateway: Gateway
+
+    def serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        answer = self.gateway.take(self.command, self.path, str(self.headers))
+        if answer is None or answer.forwarded:
+            status, headers, content = self._forward(body)
+            if answer is None:
+                self._reply(status, headers, content)
                 return
-            self._reply(answer.status, [("Content-Type", "application/xml")], answer.body.encode())
+        if answer.status == 0:
+            self.close_connection = True
+            return
+        self._reply(answer.status, [("Content-Type", "application/xml")], answer.body.encode())
 
-        def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-            server = http.client.HTTPConnection("127.0.0.1", gateway.target.port, timeout=60)
-            # As it came: the signature covers the Host that the client used.
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
-            path = self.path
-            if gateway.deaf and self.command == "PUT" and "If-None-Match" in headers:
-                path, headers = _presigned_put(gateway.target, path), {}
-            server.request(self.command, path, body, headers)
-            response = server.getresponse()
-            found = response.status, response.getheaders(), response.read()
-            server.close()
-            return found
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = serve
 
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
 
-        def _reply(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
-            self.send_response_only(status, HTTPStatus(status).phrase)
-            length = str(len(content))
-            for name, value in headers:
-                if name.lower() == "content-length":
-                    length = value
-                elif name.lower() not in ("transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", length)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
+    def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        target = self.gateway.target
+        # As it came: the signature covers the Host that the client used.
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+        path = self.path
+        if self.gateway.deaf and self.command == "PUT" and "If-None-Match" in headers:
+            path, headers = _presigned_put(target, path), {}
+        server = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
+        server.request(self.command, path, body, headers)
+        response = server.getresponse()
+        found = response.status, response.getheaders(), response.read()
+        server.close()
+        return found
 
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    return Handler
+    def _reply(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        self.send_response_only(status, HTTPStatus(status).phrase)
+        length = str(len(content))
+        for name, value in headers:
+            if name.lower() == "content-length":
+                length = value
+            elif name.lower() not in ("transfer-encoding", "connection"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
 def _presigned_put(target: S3Server, path: str) -> str:

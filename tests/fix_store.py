@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import trustme
@@ -153,7 +153,7 @@ def new_prefix() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
-def open_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch, prefix: str | None = None, **options: float) -> S3Store:
+def open_s3(server: S3Server, monkeypatch: pytest.MonkeyPatch, prefix: str | None = None, **options: Any) -> S3Store:
     """A store on a server, below a new prefix unless one is named; its variables stay set until the test ends."""
     env = server.env(new_prefix() if prefix is None else prefix)
     set_aws_env(env, monkeypatch)

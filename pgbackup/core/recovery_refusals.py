@@ -88,7 +88,7 @@ def not_found(target: Target, history: TimelineHistory, last_commit: datetime | 
     return RestoreError(
         f"{target} is not in the archived WAL",
         detail=f"the WAL after the backups on the path of timeline {history.timeline} was read to its end{newest}",
-        hint="Look at other timelines with --timeline, or name a time or an LSN instead.",
+        hint="Leave out --backup, look along another --timeline, or name a time or an LSN instead.",
     )
 
 

@@ -10,8 +10,8 @@ from pgbackup.postgres.session import Session
 
 _SETTINGS = (
     "archive_command", "archive_library", "archive_mode", "fsync", "full_page_writes", "idle_replication_slot_timeout",
-    "max_replication_slots", "max_slot_wal_keep_size", "max_wal_senders", "synchronous_commit",
-    "synchronous_standby_names", "wal_keep_size", "wal_level",
+    "max_replication_slots", "max_slot_wal_keep_size", "max_wal_senders", "synchronous_standby_names",
+    "wal_keep_size", "wal_level",
 )  # fmt: skip
 
 _ROLE = """
@@ -50,13 +50,17 @@ class RoleRights:
     replication: bool
     monitor: bool
 
+    @property
+    def may_read_state(self) -> bool:
+        """Whether the rest can be asked at all."""
+        return self.monitor or self.superuser
+
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
     """Everything else that is asked: settings as pg_settings shows them (in their base units), what is in use."""
 
     settings: dict[str, str]
-    role: RoleRights
     client_address: str
     tls: bool
     senders_in_use: int
@@ -69,6 +73,11 @@ class ServerState:
         return int(self.settings.get(name, "0"))
 
 
+def role_rights(session: Session) -> RoleRights:
+    """What our role may do; every role may ask that."""
+    return RoleRights(*session.query(_ROLE)[0])
+
+
 def look(session: Session, own_names: tuple[str, ...]) -> ServerState:
     """Ask the server. ``own_names``: application names that are not standbys but ours."""
     settings = session.query("SELECT name, setting FROM pg_settings WHERE name = ANY (%s)", (list(_SETTINGS),))
@@ -77,7 +86,6 @@ def look(session: Session, own_names: tuple[str, ...]) -> ServerState:
     bare = session.query(_BARE_STANDBYS, (list(own_names),))
     return ServerState(
         settings=dict(settings),
-        role=RoleRights(*session.query(_ROLE)[0]),
         client_address=address,
         tls=tls,
         senders_in_use=senders,

@@ -1,43 +1,63 @@
 """One backup from its sentinel and metadata.json, whoever wrote them.
 
-metadata.json is the truth where it exists (permanence is only there); WAL-E has none, and its sentinel knows neither
-times nor LSNs, so they come from the name and from the sentinel's age in the store.
+The name says whose it is: ``base_<segment>`` is a full backup, ``_D_<parent's segment>`` behind it makes it a delta of
+WAL-G, eight digits at the end are WAL-E's offset. metadata.json is the truth where it exists (permanence is kept only
+there); WAL-E has none, and its sentinel knows neither times nor LSNs: they come from the name and the sentinel's age.
+
+A backup whose documents cannot be read is still listed, with its problem.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pgbackup.core.catalog import Backup, Tablespace
-from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES, Lsn, SegmentName, check_segment_bytes
+from pgbackup.core.lsn import (
+    DEFAULT_SEGMENT_BYTES,
+    MAX_SEGMENT_BYTES,
+    MIN_SEGMENT_BYTES,
+    Lsn,
+    SegmentName,
+    check_segment_bytes,
+)
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
-from pgbackup.repository.documents import EXTRAS_KEY, parse_object
+from pgbackup.repository.codec import is_readable
+from pgbackup.repository.documents import EXTRAS_KEY
+from pgbackup.repository.json_object import JsonObject
 
-_NAME = re.compile(r"^base_([0-9A-F]{24})(_D_[0-9A-F]{24})?(_[0-9A-F]{8})?$")
+_NAME = re.compile(r"base_([0-9A-F]{24})(?:_D_([0-9A-F]{24}))?(_[0-9A-F]{8})?")
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_WAL_E_EXTENSION = "lzo"
+_log = logging.getLogger(__name__)
 
 
-def parse_backup(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None) -> Backup:
-    """The backup that the documents describe; ``modified``: the sentinel's age. Raises CorruptObject."""
-    match = _NAME.match(name)
-    if match is None:
-        raise CorruptObject(keys.sentinel(name), "its name is not a backup's")
-    seal = parse_object(keys.sentinel(name), sentinel)
-    details = parse_object(keys.metadata(name), metadata) if metadata is not None else {}
+@dataclass(frozen=True, slots=True)
+class ReadBackup:
+    """A backup, and the segment size that its documents prove (None: they leave it open)."""
+
+    backup: Backup
+    segment_bytes: int | None
+
+
+def read_backup(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None) -> ReadBackup:
+    """The backup that the documents describe; ``modified``: the sentinel's age. Never raises for what they hold."""
     try:
-        return _backup(name, match, modified, seal, details)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as exc:
-        raise CorruptObject(keys.sentinel(name), f"not a backup's documents ({exc})") from exc
+        return _read(name, modified, sentinel, metadata)
+    except CorruptObject as exc:
+        return ReadBackup(unreadable_backup(name, modified, str(exc)), None)
 
 
 def unreadable_backup(name: str, modified: datetime, problem: str) -> Backup:
     """A backup whose documents cannot be read: listed, with the reason, and never restored."""
-    zero = Lsn(0)
-    return Backup(name, 0, zero, zero, _EPOCH, _EPOCH, modified, 0, 0, 0, 0, "unknown", problem=problem)
+    match = _NAME.fullmatch(name)
+    timeline, zero = int(match[1][:8], 16) if match else 0, Lsn(0)
+    return Backup(name, timeline, zero, zero, _EPOCH, _EPOCH, modified, 0, 0, 0, 0, "unknown", problem=problem)
 
 
 def extras_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,68 +67,177 @@ def extras_of(document: Mapping[str, Any]) -> dict[str, Any]:
     return extras if isinstance(extras, dict) else {}
 
 
-def segment_bytes_of(sentinel: bytes) -> int | None:
-    """The segment size that a sentinel of ours names, or None."""
+def _read(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None) -> ReadBackup:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise CorruptObject(keys.sentinel(name), "its name is not a backup's")
+    seal = JsonObject.parse(keys.sentinel(name), sentinel)
+    details, is_damaged = _metadata(name, metadata)
+    extras = _extras(name, seal) or _extras(name, details)
+    documents = _Documents(name, match, seal, details, extras)
+    backup = documents.backup(modified, permanent=is_damaged or documents.permanent())
+    return ReadBackup(backup, documents.proven_segment_bytes())
+
+
+def _metadata(name: str, data: bytes | None) -> tuple[JsonObject, bool]:
+    """metadata.json, and whether it is damaged. A restore does not need it, so damage does not condemn the backup."""
+    empty = JsonObject(keys.metadata(name), {})
+    if data is None:
+        return empty, False
     try:
-        return check_segment_bytes(int(extras_of(parse_object("", sentinel))["segment_bytes"]))
-    except (CorruptObject, KeyError, ValueError, TypeError):
-        return None
+        return JsonObject.parse(keys.metadata(name), data), False
+    except CorruptObject as exc:
+        _log.warning("%s; backup %s counts as permanent until that is mended", exc, name)
+        return empty, True
 
 
-def _backup(
-    name: str, match: re.Match[str], modified: datetime, seal: dict[str, Any], details: dict[str, Any]
-) -> Backup:
-    extras = extras_of(seal) or extras_of(details)
-    segment_bytes = check_segment_bytes(int(extras.get("segment_bytes", DEFAULT_SEGMENT_BYTES)))
-    segment = SegmentName.parse(match[1], segment_bytes)
-    wal_e = match[3] is not None and "LSN" not in seal
-    start = seal.get("LSN", details.get("start_lsn"))
-    stop = seal.get("FinishLSN", details.get("finish_lsn"))
-    finished = _time(details.get("finish_time", seal.get("FinishTime"))) or modified
-    corrupt = extras.get("corrupt_files") or {}
-    return Backup(
-        name=name,
-        timeline=segment.timeline,
-        start_lsn=Lsn(int(start)) if start is not None else segment.start,
-        stop_lsn=Lsn(int(stop)) if stop is not None else _wal_e_stop(seal, segment),
-        started=_time(details.get("start_time", seal.get("StartTime"))) or finished,
-        finished=finished,
-        modified=modified,
-        system_identifier=int(seal.get("SystemIdentifier") or details.get("system_identifier") or 0),
-        pg_version=int(seal.get("PgVersion") or details.get("pg_version") or 0),
-        raw_bytes=int(seal.get("UncompressedSize") or seal.get("expanded_size_bytes") or 0),
-        stored_bytes=int(seal.get("CompressedSize") or 0),
-        engine="pgbackup" if extras else "wal-e" if wal_e else "wal-g",
-        permanent=details.get("is_permanent") is True,
-        label=str(extras.get("label", "")),
-        hostname=str(seal.get("Hostname") or ""),
-        data_directory=str(seal.get("DataDir") or ""),
-        tablespaces=_tablespaces(seal.get("Spec", seal.get("spec"))),
-        wal_tail=extras.get("wal_tail") is True,
-        corrupt_files=tuple(sorted(str(file) for file in corrupt)),
-        delta_of=str(seal["DeltaFrom"]) if seal.get("DeltaFrom") else None,
-        problem="delta backups cannot be restored by this version" if seal.get("DeltaFrom") else "",
-    )
+def _extras(name: str, document: JsonObject) -> JsonObject | None:
+    user_data = document.value("UserData") or document.value("user_data")
+    extras = user_data.get(EXTRAS_KEY) if isinstance(user_data, dict) else None
+    return JsonObject(keys.sentinel(name), extras) if isinstance(extras, dict) else None
 
 
-def _wal_e_stop(seal: dict[str, Any], segment: SegmentName) -> Lsn:
-    """WAL-E names the stop segment and the offset in it."""
-    name, offset = seal.get("wal_segment_backup_stop"), seal.get("wal_segment_offset_backup_stop")
-    if not name:
-        return segment.end
-    return Lsn(SegmentName.parse(str(name), segment.segment_bytes).start + int(str(offset or "0")))
+@dataclass(frozen=True, slots=True)
+class _Documents:
+    """What there is about one backup; each method reads one fact from where it is best known."""
+
+    name: str
+    match: re.Match[str]
+    seal: JsonObject
+    details: JsonObject
+    extras: JsonObject | None
+
+    def backup(self, modified: datetime, *, permanent: bool) -> Backup:
+        seal, details = self.seal, self.details
+        segment = self._segment()
+        finished = details.moment("finish_time") or seal.moment("FinishTime") or modified
+        extras = self.extras or JsonObject(self.name, {})
+        corrupt = extras.value("corrupt_files")
+        start, stop = self._start(segment), self._stop(segment)
+        return Backup(
+            name=self.name,
+            timeline=int(self.match[1][:8], 16),
+            start_lsn=start,
+            stop_lsn=stop,
+            started=details.moment("start_time") or seal.moment("StartTime") or finished,
+            finished=finished,
+            modified=modified,
+            system_identifier=seal.integer("SystemIdentifier") or details.integer("system_identifier") or 0,
+            pg_version=seal.integer("PgVersion") or details.integer("pg_version") or 0,
+            raw_bytes=seal.integer("UncompressedSize") or seal.integer("expanded_size_bytes") or 0,
+            stored_bytes=seal.integer("CompressedSize") or 0,
+            engine=self._engine(),
+            permanent=permanent,
+            label=extras.text("label"),
+            hostname=seal.text("Hostname"),
+            data_directory=seal.text("DataDir"),
+            tablespaces=self._tablespaces(),
+            wal_tail=extras.flag("wal_tail") or False,
+            corrupt_files=tuple(sorted(map(str, corrupt))) if isinstance(corrupt, list | dict) else (),
+            delta_of=seal.text("DeltaFrom") or None,
+            problem=self._problem(start, stop),
+        )
+
+    def permanent(self) -> bool:
+        known = self.details.flag("is_permanent")
+        return known if known is not None else self.seal.flag("IsPermanent") or False
+
+    def proven_segment_bytes(self) -> int | None:
+        """The segment size: our own documents name it, WAL-G's prove it by name and start LSN."""
+        if self.extras is not None and (size := self.extras.integer("segment_bytes")) is not None:
+            try:
+                return check_segment_bytes(size)
+            except ValueError as exc:
+                raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
+        lsn = self._start_lsn()
+        if lsn is None:
+            return None
+        fitting = [size for size in _sizes() if self._is_named_for(lsn, size)]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _is_named_for(self, lsn: int, size: int) -> bool:
+        """Whether the name is the segment of an LSN; WAL-G on a standby names the one of the byte before."""
+        timeline = int(self.match[1][:8], 16)
+        return any(str(SegmentName.containing(timeline, at, size)) == self.match[1] for at in (lsn, max(lsn - 1, 0)))
+
+    def _segment(self) -> SegmentName | None:
+        lsn = self._start_lsn()
+        size = self.proven_segment_bytes() or DEFAULT_SEGMENT_BYTES
+        try:
+            return SegmentName.parse(self.match[1], size)
+        except ValueError as exc:
+            if lsn is not None:
+                return None
+            raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
+
+    def _start_lsn(self) -> int | None:
+        found = self.seal.integer("LSN")
+        return found if found is not None else self.details.integer("start_lsn")
+
+    def _stop_lsn(self) -> int | None:
+        found = self.seal.integer("FinishLSN")
+        return found if found is not None else self.details.integer("finish_lsn")
+
+    def _start(self, segment: SegmentName | None) -> Lsn:
+        lsn = self._start_lsn()
+        if lsn is not None or segment is None:
+            return Lsn(lsn or 0)
+        return Lsn(segment.start + _wal_e_offset((self.match[3] or "_0")[1:]))
+
+    def _stop(self, segment: SegmentName | None) -> Lsn:
+        stop = self._stop_lsn()
+        if stop is not None:
+            return Lsn(stop)
+        name = self.seal.text("wal_segment_backup_stop")
+        if segment is None or not name:
+            return segment.end if segment is not None else Lsn(0)
+        try:
+            last = SegmentName.parse(name, segment.segment_bytes)
+            return Lsn(last.start + _wal_e_offset(self.seal.text("wal_segment_offset_backup_stop")))
+        except ValueError as exc:
+            raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
+
+    def _engine(self) -> str:
+        if self.extras is not None:
+            return "pgbackup"
+        return "wal-e" if self.match[3] is not None and self._start_lsn() is None else "wal-g"
+
+    def _tablespaces(self) -> tuple[Tablespace, ...]:
+        spec = self.seal.child("Spec")
+        if spec is None:
+            return ()
+        found = []
+        for name in spec.texts("tablespaces"):
+            entry = spec.child(name)
+            if not name.isdecimal() or entry is None or not entry.text("loc"):
+                raise CorruptObject(keys.sentinel(self.name), f"its tablespace {name!r} has no OID or no place")
+            found.append(Tablespace(int(name), entry.text("loc").rstrip("/") or "/"))
+        return tuple(found)
+
+    def _problem(self, start: Lsn, stop: Lsn) -> str:
+        if self.seal.text("DeltaFrom") or self.match[2] is not None:
+            return "delta backups cannot be restored by this version"
+        if self._engine() == "wal-e":
+            readable = is_readable(_WAL_E_EXTENSION)
+            return "" if readable else "WAL-E's lzop objects cannot be read by this version"
+        if self._start_lsn() is None:
+            return "its documents do not say at which LSN it began"
+        if self._stop_lsn() is None:
+            return "its documents do not say at which LSN it ended"
+        if stop < start:
+            return f"its documents say that it began at {start} and ended at {stop}"
+        return ""
 
 
-def _time(value: object) -> datetime | None:
-    if not value:
-        return None
-    moment = datetime.fromisoformat(str(value))
-    if moment.tzinfo is None:
-        raise ValueError(f"a time without zone: {value}")
-    return moment.astimezone(UTC)
+def _sizes() -> list[int]:
+    """Every wal_segment_size that there is."""
+    size, sizes = MIN_SEGMENT_BYTES, []
+    while size <= MAX_SEGMENT_BYTES:
+        sizes.append(size)
+        size *= 2
+    return sizes
 
 
-def _tablespaces(spec: object) -> tuple[Tablespace, ...]:
-    if not isinstance(spec, dict):
-        return ()
-    return tuple(Tablespace(int(name), str(spec[str(name)]["loc"])) for name in spec.get("tablespaces") or [])
+def _wal_e_offset(text: str) -> int:
+    """WAL-E pads the offset in the segment with zeros, and writes it in decimal."""
+    return int(text) if text.isascii() and text.isdecimal() else 0

@@ -1,203 +1,141 @@
-"""From a listing to a Catalog, and the claim of a prefix by one cluster.
+"""From a listing to a Catalog.
 
-One listing of ``wal_005/``, one level of ``basebackups_005/``, the documents of each backup in a few threads, the
-history files. What cannot be read does not hide the rest: it is listed with its problem.
+cluster.json, one level of ``basebackups_005/`` with the documents of each backup, one listing of ``wal_005/``, the
+history files, the time marks. What cannot be read does not hide the rest: a backup is listed with its problem, a
+history is left out with a warning (its timeline then counts as one without ancestors, from which nothing is restored).
 
-Memory: a number for each segment, not a key.
+Memory: eight bytes for each whole segment, and the backups. Sentinels and histories never change, so a reader that is
+asked again fetches only those that are new.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
-from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES, SegmentName, is_segment_name
-from pgbackup.core.timeline import TimelineHistory, parse_history, parse_history_name
-from pgbackup.errors import CorruptObject, ObjectMissing, WrongCluster
+from pgbackup.core.catalog import Catalog, TimeMark
+from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES
+from pgbackup.core.timeline import TimelineHistory, parse_history
+from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
-from pgbackup.repository.backup_reader import parse_backup, segment_bytes_of, unreadable_backup
+from pgbackup.repository.backup_reader import ReadBackup, read_backup, unreadable_backup
 from pgbackup.repository.codec import Codec
-from pgbackup.repository.documents import ClusterDocument, parse_object
-from pgbackup.repository.key_check import check_key
+from pgbackup.repository.prefix_claim import claim_prefix, read_cluster
+from pgbackup.repository.wal_listing import read_wal_listing
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
-_READERS = 8
+__all__ = ["CatalogReader", "claim_prefix", "read_catalog", "read_cluster"]
+
+_THREADS = 8
 _MAX_HISTORY_BYTES = 1 << 20
+_MAX_SENTINEL_BYTES = 64 << 20
+"""Ours have some kilobytes; WAL-G before 1.0 listed every file in it."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Wal:
-    """What a listing of the WAL folder shows, names not yet turned into numbers."""
-
-    segments: dict[str, list[str]] = field(default_factory=dict)
-    pieces: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    histories: dict[int, str] = field(default_factory=dict)
 
 
 def read_catalog(store: ObjectStore, codec: Codec, *, with_marks: bool = True) -> Catalog:
     """Everything the repository holds. Raises what the store raises."""
-    cluster = read_cluster(store)
-    wal = _list_wal(store)
-    backups, named_size = _read_backups(store)
-    size = cluster.segment_bytes if cluster else named_size or DEFAULT_SEGMENT_BYTES
-    return Catalog(
-        segment_bytes=size,
-        backups=tuple(sorted(backups, key=lambda b: (b.finished, b.name))),
-        segments=_numbers(wal, size),
-        tails=_tails(wal, size),
-        histories=_read_histories(store, codec, wal),
-        marks=_read_marks(store) if with_marks else (),
-        system_identifier=cluster.system_identifier if cluster else None,
-    )
+    return CatalogReader(store, codec).read(with_marks=with_marks)
 
 
-# -- WAL ----------------------------------------------------------------------------------------------------------
+class CatalogReader:
+    """Reads the catalog of one repository, again and again. For one thread."""
 
+    def __init__(self, store: ObjectStore, codec: Codec) -> None:
+        self._store = store
+        self._codec = codec
+        self._sentinels: dict[tuple[str, str], bytes] = {}
+        self._histories: dict[str, TimelineHistory] = {}
 
-def _list_wal(store: ObjectStore) -> _Wal:
-    wal = _Wal()
-    for info in store.list(keys.WAL):
-        name, _ = keys.split_extension(info.key.removeprefix(keys.WAL))
-        if is_segment_name(name):
-            wal.segments.setdefault(name[:8], []).append(name[8:])
-        elif (piece := keys.parse_piece(info.key)) is not None:
-            wal.pieces.setdefault(piece.segment, []).append((piece.first, piece.end))
-        elif (timeline := parse_history_name(name)) is not None:
-            wal.histories[timeline] = info.key
-    return wal
+    def read(self, *, with_marks: bool = True) -> Catalog:
+        """Everything the repository holds now. Raises what the store raises."""
+        cluster = read_cluster(self._store)
+        read = self._read_backups()
+        segment_bytes = cluster.segment_bytes if cluster else _segment_bytes(read)
+        wal = read_wal_listing(self._store.list(keys.WAL), segment_bytes)
+        return Catalog(
+            segment_bytes=segment_bytes,
+            backups=tuple(sorted((r.backup for r in read), key=lambda b: (b.finished, b.name))),
+            segments=wal.segments,
+            tails=wal.tails,
+            histories=self._read_histories(wal.histories),
+            marks=_read_marks(self._store) if with_marks else (),
+            system_identifier=cluster.system_identifier if cluster else None,
+        )
 
+    def _read_histories(self, found: Mapping[int, list[str]]) -> dict[int, TimelineHistory]:
+        histories = {}
+        for timeline, stored in sorted(found.items()):
+            for key in stored:
+                history = self._read_history(timeline, key)
+                if history is not None:
+                    histories[timeline] = history
+                    break
+        return histories
 
-def _numbers(wal: _Wal, size: int) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for timeline, names in wal.segments.items():
-        numbers = {number for name in names if (number := _number(timeline + name, size)) is not None}
-        found[int(timeline, 16)] = sorted(numbers)
-    return found
-
-
-def _number(name: str, size: int) -> int | None:
-    try:
-        return SegmentName.parse(name, size).number
-    except ValueError:
-        _log.warning("%s%s is not a segment of %d bytes", keys.WAL, name, size)
-        return None
-
-
-def _tails(wal: _Wal, size: int) -> dict[SegmentName, int]:
-    """How far the pieces of each open segment reach without a hole from its start."""
-    tails: dict[SegmentName, int] = {}
-    for name, ranges in wal.pieces.items():
-        end = 0
-        for first, last in sorted(ranges):
-            if first > end:
-                break
-            end = max(end, last)
-        if end and _number(name, size) is not None:
-            tails[SegmentName.parse(name, size)] = min(end, size)
-    return tails
-
-
-def _read_histories(store: ObjectStore, codec: Codec, wal: _Wal) -> dict[int, TimelineHistory]:
-    histories: dict[int, TimelineHistory] = {}
-    for timeline, key in sorted(wal.histories.items()):
-        text = codec.decode(key, store.get(key), limit=_MAX_HISTORY_BYTES).decode("utf-8", "replace")
+    def _read_history(self, timeline: int, key: str) -> TimelineHistory | None:
+        if key in self._histories:
+            return self._histories[key]
         try:
-            histories[timeline] = parse_history(timeline, text)
+            text = self._codec.decode(key, self._store.get(key), limit=_MAX_HISTORY_BYTES).decode("utf-8", "replace")
+            history = self._histories[key] = parse_history(timeline, text)
+        except ObjectMissing:
+            return None
+        except CorruptObject as exc:
+            _log.warning("%s; timeline %d counts as one without ancestors", exc, timeline)
+            return None
         except ValueError as exc:
-            raise CorruptObject(key, str(exc)) from exc
-    return histories
+            _log.warning("object %s is damaged: %s; timeline %d counts as one without ancestors", key, exc, timeline)
+            return None
+        return history
+
+    # -- backups ------------------------------------------------------------------------------------------------
+
+    def _read_backups(self) -> list[ReadBackup]:
+        infos, _ = self._store.list_level(keys.BASEBACKUPS)
+        sentinels = [info for info in infos if info.key.endswith(keys.SENTINEL_SUFFIX)]
+        known = {(info.key, info.etag) for info in sentinels}
+        self._sentinels = {at: data for at, data in self._sentinels.items() if at in known}
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="catalog") as pool:
+            return [found for found in pool.map(self._read_backup, sentinels) if found is not None]
+
+    def _read_backup(self, info: ObjectInfo) -> ReadBackup | None:
+        """None for a backup that was deleted meanwhile."""
+        name = info.key.removeprefix(keys.BASEBACKUPS).removesuffix(keys.SENTINEL_SUFFIX)
+        if info.size_bytes > _MAX_SENTINEL_BYTES:
+            problem = f"its sentinel has {info.size_bytes} bytes, which this version does not read"
+            return ReadBackup(unreadable_backup(name, info.modified, problem), None)
+        try:
+            sentinel = self._sentinel(info)
+        except ObjectMissing:
+            return None
+        try:
+            metadata: bytes | None = self._store.get(keys.metadata(name))
+        except ObjectMissing:
+            metadata = None
+        found = read_backup(name, info.modified, sentinel, metadata)
+        if found.backup.problem:
+            _log.debug("backup %s cannot be restored: %s", name, found.backup.problem)
+        return found
+
+    def _sentinel(self, info: ObjectInfo) -> bytes:
+        at = info.key, info.etag
+        data = self._sentinels.get(at)
+        if data is None:
+            data = self._store.get(info.key)
+            if info.etag:
+                self._sentinels[at] = data
+        return data
+
+
+def _segment_bytes(read: list[ReadBackup]) -> int:
+    """The segment size that the backups prove: that of the most, should they differ."""
+    sizes = Counter(r.segment_bytes for r in read if r.segment_bytes is not None)
+    return sizes.most_common(1)[0][0] if sizes else DEFAULT_SEGMENT_BYTES
 
 
 def _read_marks(store: ObjectStore) -> tuple[TimeMark, ...]:
     parsed = (keys.parse_mark(info.key) for info in store.list(keys.MARKS))
     return tuple(TimeMark(*mark) for mark in parsed if mark is not None)
-
-
-# -- backups ------------------------------------------------------------------------------------------------------
-
-
-def _read_backups(store: ObjectStore) -> tuple[list[Backup], int | None]:
-    """The backups, and the segment size that one of them names."""
-    infos, _ = store.list_level(keys.BASEBACKUPS)
-    sentinels = [info for info in infos if info.key.endswith(keys.SENTINEL_SUFFIX)]
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="catalog") as pool:
-        read = [found for found in pool.map(lambda info: _read_backup(store, info), sentinels) if found is not None]
-    return [backup for backup, _ in read], next((size for _, size in read if size is not None), None)
-
-
-def _read_backup(store: ObjectStore, info: ObjectInfo) -> tuple[Backup, int | None] | None:
-    """None for a backup that was deleted meanwhile."""
-    name = info.key.removeprefix(keys.BASEBACKUPS).removesuffix(keys.SENTINEL_SUFFIX)
-    try:
-        sentinel = store.get(info.key)
-    except ObjectMissing:
-        return None
-    try:
-        metadata: bytes | None = store.get(keys.metadata(name))
-    except ObjectMissing:
-        metadata = None
-    try:
-        return parse_backup(name, info.modified, sentinel, metadata), segment_bytes_of(sentinel)
-    except CorruptObject as exc:
-        _log.warning("%s", exc)
-        return unreadable_backup(name, info.modified, str(exc)), None
-
-
-# -- one cluster per prefix ---------------------------------------------------------------------------------------
-
-
-def read_cluster(store: ObjectStore) -> ClusterDocument | None:
-    """Which cluster the prefix was claimed for, or None. Raises CorruptObject."""
-    try:
-        return ClusterDocument.decode(keys.CLUSTER, store.get(keys.CLUSTER))
-    except ObjectMissing:
-        return None
-
-
-def claim_prefix(store: ObjectStore, cluster: ClusterDocument, codec: Codec) -> None:
-    """Make sure that the prefix belongs to this cluster and this key, before the first write.
-
-    Raises WrongCluster when another cluster's backups are there, ConfigError when the encryption key is not the one
-    that the repository was begun with.
-    """
-    stored = read_cluster(store)
-    if stored is None:
-        for identifier in _sealed_identifiers(store):
-            _same_cluster(store, identifier, cluster)
-        check_key(store, codec)
-        if store.put_if_absent(keys.CLUSTER, cluster.encode()):
-            return
-        stored = read_cluster(store)
-    if stored is not None:
-        _same_cluster(store, stored.system_identifier, cluster)
-        if stored.segment_bytes != cluster.segment_bytes:
-            raise WrongCluster(
-                f"the prefix holds WAL in segments of {stored.segment_bytes} bytes, the server's are "
-                f"{cluster.segment_bytes}",
-                hint="Give this server a prefix of its own.",
-            )
-    check_key(store, codec)
-
-
-def _same_cluster(store: ObjectStore, identifier: int, cluster: ClusterDocument) -> None:
-    if identifier not in (0, cluster.system_identifier):
-        raise WrongCluster(
-            f"the prefix {store.url} belongs to another cluster",
-            detail=f"its system identifier is {identifier}, this server's is {cluster.system_identifier}",
-            hint=f"Use a prefix of its own for this server: {store.url.rstrip('/')}/{cluster.system_identifier}",
-        )
-
-
-def _sealed_identifiers(store: ObjectStore) -> set[int]:
-    """The system identifiers that sentinels name, for prefixes that another tool began."""
-    found: set[int] = set()
-    infos, _ = store.list_level(keys.BASEBACKUPS)
-    for info in infos:
-        if info.key.endswith(keys.SENTINEL_SUFFIX):
-            identifier = parse_object(info.key, store.get(info.key)).get("SystemIdentifier")
-            if isinstance(identifier, int):
-                found.add(identifier)
-    return found

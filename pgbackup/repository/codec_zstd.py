@@ -1,4 +1,4 @@
-"""zstd objects: one frame with a checksum, written with a window of at most 8 MiB; read in bounded memory.
+"""Zstandard objects: one frame with a checksum, written with a window of at most 8 MiB; read in bounded memory.
 
 The reader follows the frame's blocks itself (RFC 8878, section 3.1.1): a block tells its size in its header and holds
 at most 128 KiB, so the decompressor is never given more than what makes about a megabyte, and the end of the frame is

@@ -10,21 +10,40 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgbackup.core.catalog import Tablespace
 from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES, Lsn, check_segment_bytes
 from pgbackup.errors import CorruptObject
+from pgbackup.repository.json_object import JsonObject, parse_object
+from pgbackup.repository.text_lines import iter_lines
+from pgbackup.storage.base import ByteStream
+
+__all__ = [
+    "DATE_FORMAT",
+    "EXTRAS_KEY",
+    "BackupDocuments",
+    "BackupExtras",
+    "ClusterDocument",
+    "files_metadata",
+    "format_time",
+    "iter_files_metadata",
+    "parse_object",
+    "tablespace_spec",
+]
 
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 EXTRAS_KEY = "pgbackup"
 _COMPACT = (",", ":")
+_FILES_IN_CHUNK = 500
+_CORRUPT_BLOCKS_SHOWN = 10
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def format_time(moment: datetime) -> str:
     """``2026-01-02T03:04:05.678901Z``."""
-    return moment.astimezone(UTC).strftime(DATE_FORMAT)
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True)
@@ -121,26 +140,57 @@ def tablespace_spec(data_directory: str, tablespaces: Iterable[Tablespace]) -> d
 
 
 def files_metadata(files: Iterable[tuple[str, float]], corrupt_blocks: Mapping[str, list[int]]) -> Iterator[bytes]:
-    """files_metadata.json in pieces: (member name, mtime in seconds) of every file, names as in the tars.
+    """files_metadata.json in chunks: (member name, mtime in seconds) of every file, names exactly as in the tars.
 
-    The list is WAL-G's allow-list at restore, so it is complete or not there at all.
+    The list is WAL-G's allow-list at restore, so it is complete or not there at all. One file a line, so that a reader
+    of ours needs no more memory than this writer does.
     """
-    yield b'{"Files":{'
-    separator = b""
+    chunk = ['{"Files":{']
+    separator = "\n"
     for name, mtime in files:
-        entry: dict[str, Any] = {
-            "IsIncremented": False,
-            "IsSkipped": False,
-            "MTime": format_time(datetime.fromtimestamp(mtime, UTC)),
-            "UpdatesCount": 0,
-        }
-        if name in corrupt_blocks:
-            blocks = corrupt_blocks[name]
-            entry["CorruptBlocks"] = {"CorruptBlocksCount": len(blocks), "SomeCorruptBlocks": blocks[:10]}
+        # Bytes that are not UTF-8: Go's decoder would replace them too, so no such name can match.
         text = json.dumps(name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
-        yield separator + text.encode() + b":" + json.dumps(entry, separators=_COMPACT).encode()
-        separator = b","
-    yield b"}}"
+        damage = _corrupt_blocks(corrupt_blocks[name]) if name in corrupt_blocks else ""
+        chunk.append(
+            f'{separator}{text}:{{"IsIncremented":false,"IsSkipped":false,"MTime":"{_file_time(mtime)}",'
+            f'{damage}"UpdatesCount":0}}'
+        )
+        separator = ",\n"
+        if len(chunk) >= _FILES_IN_CHUNK:
+            yield "".join(chunk).encode()
+            chunk = []
+    yield "".join((*chunk, "\n}}")).encode()
+
+
+def iter_files_metadata(key: str, stream: ByteStream) -> Iterator[str]:
+    """The names in a files_metadata.json of ours, as a stream. Raises CorruptObject for any other layout."""
+    lines = iter_lines(key, stream)
+    if next(lines, "") != '{"Files":{':
+        raise CorruptObject(key, "it does not begin with the list of files")
+    for line in lines:
+        if line == "}}":
+            break
+        fields = parse_object(key, f"{{{line.removesuffix(',')}}}".encode())
+        if len(fields) != 1:
+            raise CorruptObject(key, "it has a line that is not one file")
+        yield from fields
+    else:
+        raise CorruptObject(key, "it is cut short")
+    if next(lines, None) is not None:
+        raise CorruptObject(key, "it goes on after its end")
+
+
+def _corrupt_blocks(blocks: list[int]) -> str:
+    some = json.dumps(blocks[:_CORRUPT_BLOCKS_SHOWN], separators=_COMPACT)
+    return f'"CorruptBlocks":{{"CorruptBlocksCount":{len(blocks)},"SomeCorruptBlocks":{some}}},'
+
+
+def _file_time(seconds: float) -> str:
+    """The time of a file; one that no calendar has is as good as none."""
+    try:
+        return format_time(_EPOCH + timedelta(seconds=seconds))
+    except (OverflowError, ValueError):
+        return format_time(_EPOCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,23 +207,11 @@ class ClusterDocument:
     @classmethod
     def decode(cls, key: str, data: bytes) -> ClusterDocument:
         """Raises CorruptObject."""
-        document = parse_object(key, data)
+        document = JsonObject.parse(key, data)
+        system, size = document.integer("system_identifier"), document.integer("segment_bytes")
+        if system is None or size is None:
+            raise CorruptObject(key, "it does not name a cluster")
         try:
-            return cls(
-                int(document["system_identifier"]),
-                check_segment_bytes(int(document["segment_bytes"])),
-                int(document["pg_version"]),
-            )
-        except (KeyError, ValueError, TypeError) as exc:
-            raise CorruptObject(key, f"not the document of a cluster ({exc})") from exc
-
-
-def parse_object(key: str, data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises CorruptObject."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as exc:
-        raise CorruptObject(key, "not JSON") from exc
-    if not isinstance(document, dict):
-        raise CorruptObject(key, "not a JSON object")
-    return document
+            return cls(system, check_segment_bytes(size), document.integer("pg_version") or 0)
+        except ValueError as exc:
+            raise CorruptObject(key, str(exc)) from exc

@@ -18,10 +18,9 @@ import crc32c
 
 from pgbackup.core.lsn import Lsn
 from pgbackup.errors import CorruptObject
+from pgbackup.repository.text_lines import iter_line_bytes
 from pgbackup.storage.base import ByteStream
 
-MAX_LINE_BYTES = 1 << 20
-_READ_BYTES = 1 << 18
 _CHECKSUM_LINE = b'"Manifest-Checksum"'
 
 
@@ -111,12 +110,12 @@ class ManifestReader:
     def __iter__(self) -> Iterator[ManifestFile]:
         try:
             yield from self._files()
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
             raise CorruptObject(self._key, f"not a backup manifest ({exc})") from exc
 
     def _files(self) -> Iterator[ManifestFile]:
         section, ended = "", False
-        for line in self._lines():
+        for line in iter_line_bytes(self._key, self._stream):
             if ended:
                 raise ValueError("bytes follow its checksum")
             if line.startswith(_CHECKSUM_LINE):
@@ -153,17 +152,10 @@ class ManifestReader:
         if stored != self._hash.hexdigest():
             raise ValueError("its own checksum does not fit")
 
-    def _lines(self) -> Iterator[bytes]:
-        left = b""
-        while data := self._stream.read(_READ_BYTES):
-            lines = (left + data).split(b"\n")
-            left = lines.pop()
-            if len(left) > MAX_LINE_BYTES:
-                raise ValueError("a line is too long")
-            for line in lines:
-                yield line + b"\n"
-        if left:
-            yield left
+
+def iter_manifest(stream: ByteStream, key: str = "backup_manifest") -> ManifestReader:
+    """The files of a manifest, one after the other; ``key`` names the object in errors."""
+    return ManifestReader(key, stream)
 
 
 def _file(row: dict[str, Any]) -> ManifestFile:
@@ -171,6 +163,6 @@ def _file(row: dict[str, Any]) -> ManifestFile:
     if path is None:
         path = binascii.unhexlify(row["Encoded-Path"]).decode("utf-8", "surrogateescape")
     size = row["Size"]
-    if not isinstance(path, str) or not isinstance(size, int) or size < 0:
+    if not isinstance(path, str) or not path or type(size) is not int or size < 0:
         raise ValueError("a file's path or size is not one")
     return ManifestFile(path, size, str(row.get("Checksum-Algorithm", "NONE")), str(row.get("Checksum", "")).lower())

@@ -1,4 +1,4 @@
-"""libsodium's secretstream as WAL-G writes it: XChaCha20-Poly1305 in chunks of 8192 plaintext bytes.
+"""Encryption as WAL-G does it: libsodium's secretstream, XChaCha20-Poly1305 in chunks of 8192 plaintext bytes.
 
 Layout: a header of 24 bytes, then chunks of 8192 + 17 bytes with tag 0, then one chunk of fewer than 8192 plaintext
 bytes (perhaps none) with tag FINAL (WAL-G: internal/crypto/libsodium). WAL-G's reader accepts a stream without FINAL,

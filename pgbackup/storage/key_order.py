@@ -35,10 +35,12 @@ def safe_start(prefix: str, start_after: str) -> str:
     return start_after[:end] if end > len(prefix) else ""
 
 
-def in_key_order(objects: Iterable[ObjectInfo], prefix: str, siblings: Siblings) -> Iterator[ObjectInfo]:
-    """``objects``, a listing of ``prefix`` in either order, in the order of their keys."""
-    last = ""
-    for found in _Reorder(objects, siblings).level(prefix):
+def in_key_order(
+    objects: Iterable[ObjectInfo], prefix: str, siblings: Siblings, *, start_after: str = ""
+) -> Iterator[ObjectInfo]:
+    """``objects``, a listing of ``prefix`` in either order without what is not after ``start_after``, in key order."""
+    last = start_after
+    for found in _Reorder(objects, siblings, start_after).level(prefix):
         if found.key < last:
             raise StorageError(
                 f"the store lists {found.key} after {last}",
@@ -51,14 +53,14 @@ def in_key_order(objects: Iterable[ObjectInfo], prefix: str, siblings: Siblings)
 class _Reorder:
     """One pass over a listing, with what was taken from it and not used yet."""
 
-    def __init__(self, objects: Iterable[ObjectInfo], siblings: Siblings) -> None:
+    def __init__(self, objects: Iterable[ObjectInfo], siblings: Siblings, start_after: str) -> None:
         self._rest = iter(objects)
         self._siblings = siblings
         self._back: list[ObjectInfo] = []
         """Objects that come before the rest, the next one last."""
         self._asked: list[str] = []
         """Folders whose siblings were asked for: the listing of a folder by folder store shows them again."""
-        self._last = ""
+        self._last = start_after
 
     def level(self, prefix: str) -> Iterator[ObjectInfo]:
         """Everything that comes next and begins with ``prefix``."""

@@ -136,7 +136,9 @@ def from_code(code: str, text: str, status: int, request: Request) -> StorageErr
         return StorageError(f"{request.what} failed", detail=detail, hint="the object must first leave cold storage.")
     if code == "AccessDenied" or status in (401, 403):
         return _denied(request, detail)
-    return StorageError(f"{request.what} failed", detail=detail)
+    # AWS answers 400 without a word to a HEAD with an expired token.
+    hint = "check that the credentials have not expired." if request.operation.startswith("Head") else ""
+    return StorageError(f"{request.what} failed", detail=detail, hint=hint)
 
 
 def redact(text: str) -> str:

@@ -38,7 +38,7 @@ def list_objects(bucket: Bucket, prefix: str, start_after: str) -> Iterator[Obje
     def siblings(folder: str) -> Iterator[ObjectInfo]:
         return _earlier_siblings(bucket, folder)
 
-    yield from in_key_order(later(), prefix, siblings)
+    yield from in_key_order(later(), prefix, siblings, start_after=start_after)
 
 
 def list_level(bucket: Bucket, prefix: str) -> tuple[Sequence[ObjectInfo], Sequence[str]]:

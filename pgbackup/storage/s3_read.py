@@ -1,7 +1,7 @@
 """Reading one S3 object as a stream that survives broken connections.
 
 The first answer says how long the object is and which version it is. When the connection breaks, or ends early, the
-rest of that version is asked for; only the last byte of it is an end. Breaks without a byte of progress between them
+rest of that version is asked for; only the last byte of it is an end. Breaks with hardly any progress between them
 are counted, and after a few of them the reader gives up: retrying for ever is the caller's decision.
 """
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from botocore.response import StreamingBody
 
 BREAKS_WITHOUT_PROGRESS = 4
+PROGRESS_BYTES = 256 << 10
+"""What must come between two breaks for the earlier ones to be forgotten."""
+
 READ_BYTES = 1 << 20
 """The most that is asked of the connection at once: what a break in the middle of it throws away."""
 
@@ -37,6 +40,7 @@ class ResumingReader:
         self._request = Request("GetObject", bucket.name, key, bucket.endpoint)
         self._position = 0
         self._breaks = 0
+        self._broke_at = 0
         answer = self._ask()
         self.etag: str = answer.get("ETag", "")
         self.size_bytes = int(answer["ContentLength"])
@@ -49,12 +53,13 @@ class ResumingReader:
             data = self._read_some(min(size, READ_BYTES, self.size_bytes - self._position))
             if data:
                 self._position += len(data)
-                self._breaks = 0
-                if self._position == self.size_bytes:
-                    self._finish()
-                return data
+                break
             self._resume()
-        return b""
+        else:
+            data = b""
+        if self._position == self.size_bytes:
+            self._finish()
+        return data
 
     def close(self) -> None:
         """Give the connection back; one that still has bytes to send is closed."""
@@ -72,6 +77,9 @@ class ResumingReader:
                 return data
             raise ConnectionError(f"the connection ended after {self._position} of {self.size_bytes} bytes")
         except FOREIGN_ERRORS as error:
+            if self._position - self._broke_at >= PROGRESS_BYTES:
+                self._breaks = 0
+            self._broke_at = self._position
             self._breaks += 1
             if self._breaks > BREAKS_WITHOUT_PROGRESS:
                 self.close()

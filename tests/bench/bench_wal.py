@@ -46,7 +46,8 @@ def wal_load(server: ThrowawayServer, megabytes: int) -> None:
     server.execute("CREATE TABLE IF NOT EXISTS load (t text)")
     start = flush_lsn(server)
     while flush_lsn(server) - start < megabytes << 20:
-        server.execute("INSERT INTO load SELECT md5(i::text) || repeat(md5((i * 7)::text), 6) FROM generate_series(1, 50000) i")
+        rows = "md5(i::text) || repeat(md5((i * 7)::text), 6) FROM generate_series(1, 50000) i"
+        server.execute(f"INSERT INTO load SELECT {rows}")
         server.execute("CHECKPOINT; TRUNCATE load")
 
 
@@ -79,7 +80,7 @@ def test_a_full_segment_becomes_durable(make_server: MakeServer, tls_store: Obje
             with server.connect() as connection:
                 connection.autocommit = True
                 while not done.is_set():
-                    connection.execute("INSERT INTO load SELECT repeat(md5(i::text), 8) FROM generate_series(1, 2000) i")
+                    connection.execute("INSERT INTO load SELECT repeat(md5(i::text), 8) FROM generate_series(1, 999) i")
                     time.sleep(0.01)
 
         writer = threading.Thread(target=write)

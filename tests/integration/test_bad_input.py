@@ -26,7 +26,8 @@ def bare(tmp_path: Path) -> Program:
 def refused(program: Program, *arguments: str, exit_code: int = 2) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pgbackup", *arguments],
-        env=program.env | {"PYTHONPATH": _HERE}, cwd=program.folder, capture_output=True, text=True, timeout=60, check=False,
+        env=program.env | {"PYTHONPATH": _HERE}, cwd=program.folder,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == exit_code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr

@@ -52,7 +52,7 @@ def stored_files(program: Program) -> list[Path]:
 
 
 def test_everything_is_fine(make_server: ServerFactory, make_program: MakeProgram, pg_major: int) -> None:
-    program = make_program(make_server(pg_major, settings=BOUNDED))
+    program = make_program(make_server(pg_major, settings={**BOUNDED, "fsync": True}))
     checked = Checked(program)
     assert (checked.exit_code, checked.failures(), checked.warnings()) == (0, set(), set()), checked.lines
     assert checked.document["ok"] is True
@@ -87,7 +87,9 @@ def test_a_role_without_rights(make_server: ServerFactory, make_program: MakePro
     server.execute('CREATE ROLE "Weak" LOGIN; CREATE ROLE blind LOGIN REPLICATION; CREATE ROLE strong LOGIN SUPERUSER')
     program = make_program(server)
     weak = Checked(program.with_env(PGUSER="Weak"))
-    weak.expect("role", "failure", "may not replicate", 'ALTER ROLE "Weak" REPLICATION;')
+    weak.expect(
+        "role", "failure", "may not replicate and is not a member of pg_monitor", 'ALTER ROLE "Weak" REPLICATION;'
+    )
     weak.expect("pg_hba.conf", "failure", "the role may not replicate", "REPLICATION")
     blind = Checked(program.with_env(PGUSER="blind"))
     blind.expect("role", "failure", "not a member of pg_monitor", 'GRANT pg_monitor TO "blind";')
@@ -178,13 +180,15 @@ def test_a_standby_without_a_slot(make_server: ServerFactory, make_program: Make
         ("", "10s", "ok", "off: commits do not wait for the repository; up to 10 s can be lost"),
         ("pgbackup", "0", "ok", "on: commits wait for the repository"),
         ("pgbackup", "10s", "warning", "commits wait up to 10 s each"),
+        ("pgbackup", "0", "warning", "synchronous_commit is off"),
         ("ANY 1 (pgbackup, other)", "0", "warning", "lets a commit return without pgbackup"),
     ],
 )
 def test_zero_loss(
     make_server: ServerFactory, make_program: MakeProgram, names: str, interval: str, status: str, said: str
 ) -> None:
-    server = make_server(settings={**BOUNDED, "synchronous_standby_names": names})
+    commit = "off" if "synchronous_commit is off" in said else "on"
+    server = make_server(settings={**BOUNDED, "synchronous_standby_names": names, "synchronous_commit": commit})
     program = make_program(server).with_env(PGBACKUP_WAL_FLUSH_INTERVAL=interval)
     Checked(program).expect("zero loss", status, said)
 

@@ -39,7 +39,7 @@ def test_apply_makes_the_role_once(make_server: ServerFactory, make_program: Mak
     assert first["done"] == [
         f"create role {ROLE}",
         f"let role {ROLE} read positions and settings",
-        "let slots hold back 16GB of WAL at most",
+        "let no slot hold back more than 16GB of WAL",
         "make the server read that",
     ]
     assert role_of(server) == (True, True, False, False, False, False, True)

@@ -21,13 +21,17 @@ def store(s3_server: S3Server, s3_gateway: Gateway, monkeypatch: pytest.MonkeyPa
     return open_s3(s3_server.through(s3_gateway.port), monkeypatch)
 
 
+def trusted(store: S3Store) -> bool | None:
+    return store.conditional_put
+
+
 # -- conditions ---------------------------------------------------------------------------------------------------
 
 
 def test_a_store_that_obeys_is_soon_trusted(store: S3Store, s3_gateway: Gateway) -> None:
-    assert store.conditional_put is None
+    assert trusted(store) is None
     assert store.put_if_absent("first", b"x")
-    assert store.conditional_put is True
+    assert trusted(store) is True
     s3_gateway.requests.clear()
     assert store.put_if_absent("second", b"x")
     assert [line.split("?")[0].split("/")[0] for line in s3_gateway.requests] == ["PUT "]
@@ -35,14 +39,14 @@ def test_a_store_that_obeys_is_soon_trusted(store: S3Store, s3_gateway: Gateway)
 
 def test_a_large_first_object_is_not_sent_twice(store: S3Store, s3_gateway: Gateway) -> None:
     assert store.put_if_absent("first", bytes(PROOF_BYTES + 1))
-    assert store.conditional_put is None
+    assert trusted(store) is None
     assert [line.split()[0] for line in s3_gateway.requests if "first" in line] == ["HEAD", "PUT"]
 
 
 def test_a_store_that_ignores_the_condition_is_found_out(store: S3Store, s3_gateway: Gateway) -> None:
     s3_gateway.deaf = True
     assert store.put_if_absent("k", b"one") is True
-    assert store.conditional_put is False
+    assert trusted(store) is False
     assert store.put_if_absent("k", b"two") is False
     assert store.put_if_absent("l", b"three") is True
     assert store.get("k") == b"one"
@@ -53,7 +57,7 @@ def test_a_store_that_ignores_the_condition_is_found_out(store: S3Store, s3_gate
 def test_a_store_that_refuses_the_condition(store: S3Store, s3_gateway: Gateway, status: int, code: str) -> None:
     s3_gateway.answer("PUT", "If-None-Match", status, code, times=100)
     assert store.put_if_absent("k", b"one") is True
-    assert store.conditional_put is False
+    assert trusted(store) is False
     assert store.put_if_absent("k", b"two") is False
     assert store.get("k") == b"one"
 
@@ -156,8 +160,11 @@ CALLS: dict[str, tuple[str, Callable[[S3Store], object]]] = {
 }
 
 
-@pytest.mark.parametrize("operation", CALLS)
-@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")])
+@pytest.mark.parametrize(
+    ("operation", "status", "code"),
+    [*((operation, 503, "SlowDown") for operation in CALLS), ("PutObject", 500, "InternalError")]
+    + [("PutObject", 429, "TooManyRequests"), ("PutObject", 502, "<html>bad gateway</html>")],
+)
 def test_throttling_passes_or_is_told(
     store: S3Store, s3_gateway: Gateway, operation: str, status: int, code: str
 ) -> None:

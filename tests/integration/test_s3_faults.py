@@ -68,14 +68,13 @@ def test_a_whole_object_survives_a_break(proxied: S3Store, s3_proxy: TcpProxy) -
 
 
 def test_a_read_that_gets_nowhere_ends(proxied: S3Store, s3_proxy: TcpProxy) -> None:
-    """Each connection dies after the headers: an error in bounded time, never an end."""
+    """Each connection dies soon after the headers: an error in bounded time, never an end."""
     proxied.put("k", DATA)
     s3_proxy.cut()
     s3_proxy.cut_after(700, times=1000)
     started = time.monotonic()
-    with pytest.raises(StoreUnavailable), proxied.open_read("k") as stream:
-        while stream.read(1000):
-            pass
+    with pytest.raises(StoreUnavailable):
+        proxied.get("k")
     assert time.monotonic() - started < 60
 
 
@@ -86,8 +85,7 @@ def test_a_read_never_mixes_two_versions(proxied: S3Store, s3_proxy: TcpProxy) -
         s3_proxy.cut()
         proxied.put("k", DATA[::-1])
         with pytest.raises(StorageError, match="changed while it was read"):
-            while stream.read(1_000_000):
-                pass
+            stream.read()
 
 
 def test_an_object_that_goes_while_it_is_read(proxied: S3Store, s3_proxy: TcpProxy) -> None:
@@ -97,8 +95,7 @@ def test_an_object_that_goes_while_it_is_read(proxied: S3Store, s3_proxy: TcpPro
         s3_proxy.cut()
         proxied.delete(["k"])
         with pytest.raises(ObjectMissing):
-            while stream.read(1_000_000):
-                pass
+            stream.read()
 
 
 def test_a_read_that_is_left_early_harms_nobody(proxied: S3Store, s3_proxy: TcpProxy) -> None:
@@ -115,8 +112,7 @@ def test_connections_are_used_again(proxied: S3Store, s3_proxy: TcpProxy) -> Non
     before = s3_proxy.connections
     for _ in range(5):
         with proxied.open_read("k") as stream:
-            while stream.read(1_000_000):
-                pass
+            stream.read()
         assert proxied.get("empty") == b""
         assert proxied.head("k") is not None
         assert proxied.head("missing") is None
@@ -187,13 +183,11 @@ def test_a_read_that_hangs_is_resumed(s3_server: S3Server, s3_proxy: TcpProxy, m
 
 
 def test_a_slow_uplink_is_no_outage(s3_server: S3Server, s3_proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body takes longer than any timeout, but keeps moving."""
-    store = open_s3(
-        s3_server.through(s3_proxy.port), monkeypatch, connect_timeout_seconds=1, read_timeout_seconds=1, attempts=1
-    )
+    """A body takes longer than the connect timeout, which is that of sending too, but keeps moving."""
+    store = open_s3(s3_server.through(s3_proxy.port), monkeypatch, connect_timeout_seconds=1, attempts=1)
     s3_proxy.delay_seconds = 0.01
     started = time.monotonic()
-    assert store.put_if_absent("k", DATA * 2)
+    store.put("k", DATA * 2)
     assert time.monotonic() - started > 3
     s3_proxy.delay_seconds = 0
     assert store.get("k") == DATA * 2
@@ -212,26 +206,25 @@ def test_the_missing_permission_is_named(
     assert reader.get("k") == b"x"
     with pytest.raises(StoreDenied) as caught:
         CALLS[name](reader)
-    needed = {"delete": "s3:DeleteObject", "abort_upload": "s3:AbortMultipartUpload"}.get(
-        name.split()[0], "s3:PutObject"
-    )
-    assert needed in str(caught.value)
+    needed = {
+        "abort_upload": "s3:AbortMultipartUpload",
+        "delete": "s3:DeleteObject",
+        "delete several": "s3:DeleteObject",
+    }
+    assert needed.get(name, "s3:PutObject") in str(caught.value)
     assert s3_server.bucket in caught.value.hint
     assert s3_store.get("k") == b"x"
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize(
-    ("keys", "hint"),
-    [
-        ({"access_key": "nobody"}, "AWS_ACCESS_KEY_ID"),
-        ({"secret_key": "WRONG-SECRET"}, "AWS_SECRET_ACCESS_KEY"),
-    ],
+    ("access_key", "secret_key", "hint"),
+    [("nobody", "SOME-SECRET", "AWS_ACCESS_KEY_ID"), ("testadmin", "WRONG-SECRET", "AWS_SECRET_ACCESS_KEY")],
 )
 def test_wrong_credentials(
-    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, name: str, keys: dict[str, str], hint: str
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, name: str, access_key: str, secret_key: str, hint: str
 ) -> None:
-    server = replace(s3_server, **keys)
+    server = replace(s3_server, access_key=access_key, secret_key=secret_key)
     store = open_s3(server, monkeypatch)
     if name == "clock":
         # The answer that refuses tells the time.

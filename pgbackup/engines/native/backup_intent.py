@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from pgbackup.storage.base import ObjectInfo, ObjectStore
 HEARTBEAT_SECONDS = 30.0
 SILENT_AFTER = timedelta(seconds=180)
 STALE_AFTER = timedelta(hours=24)
+_NAME = re.compile(r"^base_[0-9A-F]{24}$")
 _log = logging.getLogger(__name__)
 
 Life = Literal["alive", "silent", "abandoned"]
@@ -60,7 +62,7 @@ class Intent:
         try:
             fields = json.loads(data)
             seal = fields["seal"]
-            if not keys.is_full_backup_name(fields["backup"]) or not isinstance(seal, dict | None):
+            if not _NAME.match(fields["backup"]) or not isinstance(seal, dict | None):
                 raise ValueError("a field is not what it should be")
             uploads = [[str(upload_key), str(upload_id)] for upload_key, upload_id in fields["uploads"]]
             owner = Owner.parse(fields["owner"])
@@ -127,6 +129,8 @@ class OwnIntent:
         self._store = store
         self._key = key
         self._intent = intent
+        self.under_way: Callable[[], list[list[str]]] | None = None
+        """Asked at every heartbeat for the multipart uploads under way."""
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._lost = threading.Event()
@@ -190,14 +194,10 @@ class OwnIntent:
                 self._store.delete([self._key])
         self.leave()
 
-    def note_uploads(self, under_way: list[list[str]]) -> None:
-        """What the next heartbeat tells about multipart uploads."""
-        self._intent = replace(self._intent, uploads=under_way)
-
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
-                self.update()
+                self.update(uploads=self.under_way() if self.under_way is not None else None)
             except BackupError:
                 return
             except PgbackupError as exc:

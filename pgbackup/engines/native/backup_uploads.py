@@ -55,9 +55,7 @@ class BackupUploads:
     def open(self, key: str) -> ObjectWriter:
         """Begin an object; hand it to ``complete`` when everything is written. For one thread at a time."""
         self.check()
-        writer = ObjectWriter(
-            self._store, key, part_bytes=PART_BYTES, submit=self._submit, parallel=self._concurrency
-        )
+        writer = ObjectWriter(self._store, key, part_bytes=PART_BYTES, submit=self._submit, parallel=self._concurrency)
         with self._lock:
             self._open[key] = writer
         return writer

@@ -5,6 +5,7 @@ Our role may not read pg_hba.conf, so the lines in it are proven by connecting i
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from pgbackup.core.lsn import MIB
 from pgbackup.engines.native.check_report import CheckReport
 from pgbackup.errors import PgbackupError
 from pgbackup.postgres.replication import ReplicationConnection
-from pgbackup.postgres.server_checks import ServerState, look, parse_synchronous_names
+from pgbackup.postgres.server_checks import RoleRights, ServerState, look, parse_synchronous_names, role_rights
 from pgbackup.postgres.session import ServerFacts, Session, SlotFacts
 
 OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
@@ -43,33 +44,37 @@ class ServerLook:
 
     facts: ServerFacts
     state: ServerState
+    slot: SlotFacts | None
 
 
 def check_server(report: CheckReport, request: ServerRequest) -> ServerLook | None:
     """Add the server's lines; None when it could not be asked."""
+    found: ServerLook | None = None
     try:
         with Session.connect(request.conninfo, application_name=f"{request.application_name}-check") as session:
-            found = ServerLook(session.facts(), look(session, request.own_names))
-            slot = session.slot(request.slot)
+            _check_role(report, role := role_rights(session))
+            if role.may_read_state:
+                found = ServerLook(session.facts(), look(session, request.own_names), session.slot(request.slot))
     except PgbackupError as exc:
         report.failure("server connection", str(exc), exc.hint)
         return None
-    _check_identity(report, found)
-    _check_role(report, found.state)
-    _check_replication_connection(report, request, found.facts)
+    synchronous_commit = _check_replication_connection(report, request, found)
+    if found is None:
+        return None
+    _check_identity(report, found.facts)
     _check_transport(report, found.state)
-    _check_capacity(report, found.state, slot)
-    _check_slot(report, request.slot, slot)
-    _check_slot_limits(report, found)
+    _check_wal_level(report, found.state)
+    _check_capacity(report, found)
+    _check_slot(report, request.slot, found.slot)
+    _check_slot_limits(report, found.state)
     _check_standbys(report, found.state)
     _check_durability(report, found.state)
-    _check_zero_loss(report, request, found.state)
+    _check_zero_loss(report, request, found.state, synchronous_commit)
     _check_archiving(report, found.state)
     return found
 
 
-def _check_identity(report: CheckReport, found: ServerLook) -> None:
-    facts = found.facts
+def _check_identity(report: CheckReport, facts: ServerFacts) -> None:
     kind = "standby" if facts.in_recovery else "primary"
     report.ok("server connection", f"{kind}, system identifier {facts.system_identifier}, timeline {facts.timeline}")
     version = f"{facts.major}.{facts.version_num % 10000}"
@@ -82,14 +87,17 @@ def _check_identity(report: CheckReport, found: ServerLook) -> None:
         report.ok("server version", f"PostgreSQL {version}, WAL segments of {facts.segment_bytes // MIB} MiB")
 
 
-def _check_role(report: CheckReport, state: ServerState) -> None:
-    role = state.role
+def _check_role(report: CheckReport, role: RoleRights) -> None:
     name = '"' + role.name.replace('"', '""') + '"'
+    missing, statements = [], []
     if not (role.replication or role.superuser):
-        report.failure("role", f"role {role.name} may not replicate", f"As a superuser: ALTER ROLE {name} REPLICATION;")
-    elif not (role.monitor or role.superuser):
-        hint = f"As a superuser: GRANT pg_monitor TO {name};"
-        report.failure("role", f"role {role.name} is not a member of pg_monitor", hint)
+        missing.append("may not replicate")
+        statements.append(f"ALTER ROLE {name} REPLICATION;")
+    if not role.may_read_state:
+        missing.append("is not a member of pg_monitor")
+        statements.append(f"GRANT pg_monitor TO {name};")
+    if missing:
+        report.failure("role", f"role {role.name} {' and '.join(missing)}", f"As a superuser: {' '.join(statements)}")
     elif role.superuser:
         hint = "Use a role of its own, which `pgbackup init` makes."
         report.warning("role", f"role {role.name} is a superuser, which pgbackup does not need", hint)
@@ -97,20 +105,22 @@ def _check_role(report: CheckReport, state: ServerState) -> None:
         report.ok("role", f"role {role.name} has REPLICATION and pg_monitor, and no more")
 
 
-def _check_replication_connection(report: CheckReport, request: ServerRequest, facts: ServerFacts) -> None:
+def _check_replication_connection(report: CheckReport, request: ServerRequest, found: ServerLook | None) -> str:
+    """Returns synchronous_commit as the server sets it; our SQL sessions set it to local themselves."""
+    shown = ""
     with report.attempt("pg_hba.conf"):
         connection = ReplicationConnection.connect(
             request.conninfo, application_name=f"{request.application_name}-check"
         )
-        try:
+        with closing(connection):
             identity = connection.identify()
-        finally:
-            connection.close()
-        if identity.system_identifier != facts.system_identifier:
+            shown = connection.show("synchronous_commit")
+        if found is not None and identity.system_identifier != found.facts.system_identifier:
             hint = "Name one server, or set target_session_attrs=primary in the connection string."
             report.failure("pg_hba.conf", "two connections reached two different clusters", hint)
         else:
             report.ok("pg_hba.conf", "lets the role in for SQL and for replication")
+    return shown
 
 
 def _check_transport(report: CheckReport, state: ServerState) -> None:
@@ -124,13 +134,17 @@ def _check_transport(report: CheckReport, state: ServerState) -> None:
         report.warning("transport", f"the connection from {address} is not encrypted", hint)
 
 
-def _check_capacity(report: CheckReport, state: ServerState, slot: SlotFacts | None) -> None:
+def _check_wal_level(report: CheckReport, state: ServerState) -> None:
     level = state.settings["wal_level"]
     if level in {"replica", "logical"}:
         report.ok("wal_level", level)
     else:
         hint = "As a superuser: ALTER SYSTEM SET wal_level = 'replica'; then restart the server."
         report.failure("wal_level", f"{level}: base backups and streaming need replica or logical", hint)
+
+
+def _check_capacity(report: CheckReport, found: ServerLook) -> None:
+    state = found.state
     senders, used = state.number("max_wal_senders"), state.senders_in_use
     if senders - used < 2:
         hint = "As a superuser: ALTER SYSTEM SET max_wal_senders = 10; then restart the server."
@@ -139,7 +153,7 @@ def _check_capacity(report: CheckReport, state: ServerState, slot: SlotFacts | N
     else:
         report.ok("max_wal_senders", f"{used} of {senders} are in use")
     slots = state.number("max_replication_slots")
-    if slot is None and state.slots_in_use >= slots:
+    if found.slot is None and state.slots_in_use >= slots:
         hint = "As a superuser: ALTER SYSTEM SET max_replication_slots = 10; then restart the server."
         report.failure("max_replication_slots", f"all {slots} are in use", hint)
     else:
@@ -167,8 +181,8 @@ def _check_slot(report: CheckReport, name: str, slot: SlotFacts | None) -> None:
         )  # fmt: skip
 
 
-def _check_slot_limits(report: CheckReport, found: ServerLook) -> None:
-    limit = found.state.number("max_slot_wal_keep_size")
+def _check_slot_limits(report: CheckReport, state: ServerState) -> None:
+    limit = state.number("max_slot_wal_keep_size")
     if limit == -1:
         text = "-1: when pgbackup is away for long, WAL fills the server's disk and stops it"
         report.failure("max_slot_wal_keep_size", text, _LIMIT_HINT)
@@ -176,8 +190,8 @@ def _check_slot_limits(report: CheckReport, found: ServerLook) -> None:
         text = f"{limit}MB: a short outage of the store loses the slot, and with it continuity"
         report.warning("max_slot_wal_keep_size", text, _LIMIT_HINT)
     else:
-        report.ok("max_slot_wal_keep_size", f"{limit}MB; wal_keep_size {found.state.number('wal_keep_size')}MB")
-    idle = found.state.settings.get("idle_replication_slot_timeout", "0")
+        report.ok("max_slot_wal_keep_size", f"{limit}MB; wal_keep_size {state.number('wal_keep_size')}MB")
+    idle = state.settings.get("idle_replication_slot_timeout", "0")
     if idle != "0":
         hint = "As a superuser: ALTER SYSTEM SET idle_replication_slot_timeout = 0; SELECT pg_reload_conf();"
         report.warning(
@@ -207,7 +221,7 @@ def _check_durability(report: CheckReport, state: ServerState) -> None:
         report.ok("durability", "fsync and full_page_writes are on")
 
 
-def _check_zero_loss(report: CheckReport, request: ServerRequest, state: ServerState) -> None:
+def _check_zero_loss(report: CheckReport, request: ServerRequest, state: ServerState, commit: str) -> None:
     """Says what commits wait for; to wait is a choice, to wait by accident is not."""
     names = parse_synchronous_names(state.settings["synchronous_standby_names"])
     ours, seconds = request.application_name, request.wal_flush_interval.total_seconds()
@@ -219,8 +233,8 @@ def _check_zero_loss(report: CheckReport, request: ServerRequest, state: ServerS
     elif not names.always_waits_for(ours):
         text = f"synchronous_standby_names lets a commit return without {ours}"
         report.warning("zero loss", text, f"Set synchronous_standby_names = '{ours}'.")
-    elif state.settings["synchronous_commit"] in {"off", "local"}:
-        text = f"synchronous_commit is {state.settings['synchronous_commit']}: commits do not wait"
+    elif commit in {"off", "local"}:
+        text = f"synchronous_commit is {commit}: commits do not wait"
         report.warning("zero loss", text, "Set synchronous_commit = on; sessions that set it to local are not covered.")
     else:
         report.ok("zero loss", "on: commits wait for the repository (not those with synchronous_commit = local or off)")

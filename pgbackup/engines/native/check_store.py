@@ -160,7 +160,8 @@ class _Probe:
         with self._store.open_read(key) as stream:
             received = b"".join(iter(lambda: stream.read(1 << 20), b""))
         if received == sent:
-            self._report.ok(name, fine)
+            mode = getattr(self._store, "checksum_mode", "")
+            self._report.ok(name, f"{fine}; checksums: {mode}" if mode else fine)
         else:
             text = f"{len(sent)} bytes were sent, {len(received)} others came back"
             self._report.failure(name, text, "This store, or a proxy before it, changes objects: do not use it.")

@@ -21,7 +21,7 @@ from pgbackup.core.recovery_target import Target
 from pgbackup.engines.base import ProgressSink, SilentProgress
 from pgbackup.engines.native.restore_commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
 from pgbackup.engines.native.restore_facts import probe_end, probe_start, read_bookkeeping
-from pgbackup.engines.native.restore_files import NOT_WRITTEN, DataFiles, Source
+from pgbackup.engines.native.restore_files import DataFiles, Source, is_left_out
 from pgbackup.engines.native.restore_finish import FinishOptions, check_label, finish, read_restored_control
 from pgbackup.engines.native.restore_manifest import ManifestTable
 from pgbackup.engines.native.restore_objects import BackupObjects
@@ -195,7 +195,7 @@ class Restore:
             files.restore([key], threads=1)
         self._progress.finish()
         if table is not None:
-            table.check_complete(directory, NOT_WRITTEN)
+            table.check_complete(directory, is_left_out)
         control = read_restored_control(claim, plan.backup)
         check_label(directory, plan.backup, control)
         restore_command = self._place_wal(claim, plan, control.system_identifier)

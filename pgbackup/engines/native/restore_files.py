@@ -29,11 +29,16 @@ from pgbackup.repository.tar_read import READ_BYTES, Member, iter_members
 from pgbackup.storage.base import ObjectStore
 
 MANIFEST_FILE = "backup_manifest"
-NOT_WRITTEN = frozenset(
+_NOT_WRITTEN = frozenset(
     {"postmaster.pid", "postmaster.opts", "recovery.conf", "recovery.signal", "standby.signal", MANIFEST_FILE}
 )
 _RETRY_SECONDS = (1.0, 5.0, 15.0, 60.0, 120.0)
 _log = logging.getLogger(__name__)
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file of a backup is checked but not written: it would disturb the recovery."""
+    return name in _NOT_WRITTEN or name.startswith(f"{FOLDER}/")
 
 
 class ExpectedFiles(Protocol):
@@ -134,7 +139,7 @@ class DataFiles:
     def _write_file(self, key: str, member: Member, written: list[Path]) -> None:
         name = member.name
         wanted = self._wanted(key, member)
-        if name in NOT_WRITTEN or name.startswith(f"{FOLDER}/"):
+        if is_left_out(name):
             self._copy(key, member, wanted, None)
             return
         folder = name.rpartition("/")[0]

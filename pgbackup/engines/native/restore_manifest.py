@@ -7,6 +7,7 @@ another tool has none; then only the tars, the compression and the encryption sp
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from pgbackup.engines.native.restore_place import CONTROL_TEMPORARY
@@ -51,11 +52,11 @@ class ManifestTable:
         algorithm, _, checksum = entry.checksum.partition(":")
         return ManifestFile(path, entry.size_bytes, algorithm, checksum)
 
-    def check_complete(self, directory: Path, not_written: frozenset[str]) -> None:
+    def check_complete(self, directory: Path, is_left_out: Callable[[str], bool]) -> None:
         """Every file is there, with its size (the content was checked when it was written). Raises CorruptObject."""
         missing = []
         for entry in self._table:
-            if entry.path in not_written:
+            if is_left_out(entry.path):
                 continue
             place = directory / (CONTROL_TEMPORARY if entry.path == CONTROL_FILE else entry.path)
             try:

@@ -80,7 +80,12 @@ def test_two_writers_that_diverge_cannot_both_confirm() -> None:
         outcomes: list[str] = []
         barrier = threading.Barrier(2)
 
-        def write(end: int, store: MemoryStore = store, outcomes: list[str] = outcomes) -> None:
+        def write(
+            end: int,
+            store: MemoryStore = store,
+            outcomes: list[str] = outcomes,
+            barrier: threading.Barrier = barrier,
+        ) -> None:
             pieces = PieceStore(store, CODEC, SEGMENT)
             barrier.wait()
             try:

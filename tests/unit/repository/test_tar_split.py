@@ -240,7 +240,10 @@ def test_every_archive_begins_a_part_and_a_large_member_has_its_own() -> None:
 def test_the_server_sends_no_end_of_archive() -> None:
     data = make_tar({"base/1": b"x" * 512}).rstrip(b"\0")
     data += bytes(-len(data) % 512)
-    assert read_all(split({None: data, 16385: data}).parts) == {"base/1": b"x" * 512, "pg_tblspc/16385/base/1": b"x" * 512}
+    assert read_all(split({None: data, 16385: data}).parts) == {
+        "base/1": b"x" * 512,
+        "pg_tblspc/16385/base/1": b"x" * 512,
+    }
 
 
 def test_base_256_sizes_pass_through() -> None:

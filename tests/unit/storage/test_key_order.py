@@ -29,23 +29,24 @@ def infos(keys: list[str]) -> Iterator[ObjectInfo]:
     return (ObjectInfo(key, 1, NOW) for key in keys)
 
 
-def listed(keys: list[str], prefix: str) -> list[str]:
+def listed(keys: list[str], prefix: str, start_after: str) -> list[str]:
     """``in_key_order`` of a listing of some keys, in the order given."""
     below = [key for key in keys if key.startswith(prefix)]
+    later = [key for key in below if key > start_after]
 
     def siblings(folder: str) -> Iterator[ObjectInfo]:
         return infos(sorted(key for key in below if key.startswith(folder[:-1]) and key < folder))
 
-    return [found.key for found in in_key_order(infos(below), prefix, siblings)]
+    return [found.key for found in in_key_order(infos(later), prefix, siblings, start_after=start_after)]
 
 
-@given(st.sets(PATHS, max_size=60), st.integers(1, 5), st.one_of(st.just(""), PATHS))
-def test_both_orders_become_the_order_of_keys(paths: set[str], held: int, prefix: str) -> None:
+@given(st.sets(PATHS, max_size=60), st.integers(1, 5), st.one_of(st.just(""), PATHS), st.one_of(st.just(""), PATHS))
+def test_both_orders_become_the_order_of_keys(paths: set[str], held: int, prefix: str, start_after: str) -> None:
     keys = list(paths)
-    expected = sorted(key for key in keys if key.startswith(prefix))
+    expected = sorted(key for key in keys if key.startswith(prefix) and key > start_after)
     with patch.object(key_order, "HELD_OBJECTS", held):
-        assert listed(folder_by_folder(keys), prefix) == expected
-        assert listed(sorted(keys), prefix) == expected
+        assert listed(folder_by_folder(keys), prefix, start_after) == expected
+        assert listed(sorted(keys), prefix, start_after) == expected
 
 
 @given(st.sets(PATHS, max_size=40), PATHS, st.one_of(st.just(""), PATHS))

@@ -84,9 +84,13 @@ def test_answers(code: str, status: int, operation: str, kind: type[StorageError
         (boto.IncompleteReadError(actual_bytes=1, expected_bytes=2), StoreUnavailable, "no answer"),
         (ProtocolError("broken"), StoreUnavailable, "no answer"),
         (ConnectionResetError("reset"), StoreUnavailable, "no answer"),
-        (boto.SSLError(endpoint_url="https://h/", error="CERTIFICATE_VERIFY_FAILED"), StorageError, "AWS_CA_BUNDLE"),
-        (boto.SSLError(endpoint_url="https://h/", error="WRONG_VERSION_NUMBER"), StorageError, "http://"),
-        (boto.SSLError(endpoint_url="https://h/", error="EOF occurred"), StoreUnavailable, "no answer"),
+        (
+            boto.SSLError(endpoint_url="https://h/", error=OSError("CERTIFICATE_VERIFY_FAILED")),
+            StorageError,
+            "AWS_CA_BUNDLE",
+        ),
+        (boto.SSLError(endpoint_url="https://h/", error=OSError("WRONG_VERSION_NUMBER")), StorageError, "http://"),
+        (boto.SSLError(endpoint_url="https://h/", error=OSError("EOF occurred")), StoreUnavailable, "no answer"),
         (boto.ParamValidationError(report="bad bucket"), StorageError, "bad bucket"),
     ],
 )

@@ -1,0 +1,85 @@
+"""`pgbackup list`: backups oldest first, why one is not restorable, ranges and gaps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pgbackup.cli import main as cli
+from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.lsn import Lsn
+
+SIZE = 16 << 20
+START = datetime(2026, 3, 1, 2, tzinfo=UTC)
+GOOD = Backup(
+    name="base_000000010000000000000002", timeline=1, start_lsn=Lsn(2 * SIZE + 40), stop_lsn=Lsn(2 * SIZE + 400),
+    started=START, finished=START + timedelta(minutes=5), modified=START, system_identifier=42, pg_version=160004,
+    raw_bytes=3 << 30, stored_bytes=1 << 30, engine="native", label="before the upgrade", hostname="db", permanent=True,
+)  # fmt: skip
+LATER = replace(
+    GOOD, name="base_000000010000000000000009", start_lsn=Lsn(9 * SIZE + 40), stop_lsn=Lsn(9 * SIZE + 400),
+    started=START + timedelta(days=1), finished=START + timedelta(days=1, minutes=5), permanent=False,
+)  # fmt: skip
+CATALOG = Catalog(
+    segment_bytes=SIZE, backups=(LATER, GOOD), segments={1: [2, 3, 6]}, system_identifier=42,
+    marks=(TimeMark(START + timedelta(hours=3), 1, Lsn(3 * SIZE)),),
+)  # fmt: skip
+
+
+@pytest.fixture
+def listed(monkeypatch, capsys, tmp_path):
+    def run(catalog, *arguments):
+        monkeypatch.setattr("pgbackup.logs.configure", lambda **options: None)
+        monkeypatch.setattr("pgbackup.repository.catalog_reader.read_catalog", lambda store, codec: catalog)
+        assert cli.run(["--repository", f"file://{tmp_path}", "--timezone", "Europe/Berlin", "list", *arguments]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_table(listed):
+    lines = listed(CATALOG).splitlines()
+    assert lines[1].split() == (
+        "base_000000010000000000000002 2026-03-01 03:00:00+01:00 2026-03-01 03:05:00+01:00 1 0/2000028 0/2000190"
+        " 3.0 GiB 1.0 GiB native permanent yes"
+    ).split()  # fmt: skip
+    assert lines[2].endswith("-          no: WAL segment 000000010000000000000009 is missing")
+    assert lines[3:] == [
+        "",
+        "recoverable:",
+        "  any moment from 2026-03-01 03:05:00+01:00 to 2026-03-01 06:00:00+01:00"
+        " (timeline 1, 0/2000190 to 0/4000000, beginning with base_000000010000000000000002)",
+        "  gap: 2 WAL segments of timeline 1 are missing, 0/4000000 to 0/6000000",
+    ]
+
+
+def test_json(listed):
+    document = json.loads(listed(CATALOG, "--json"))
+    first, second = document["backups"]
+    assert first == {
+        "name": GOOD.name, "label": "before the upgrade", "started": "2026-03-01T02:00:00+00:00",
+        "finished": "2026-03-01T02:05:00+00:00", "timeline": 1, "start_lsn": "0/2000028", "stop_lsn": "0/2000190",
+        "raw_bytes": 3 << 30, "stored_bytes": 1 << 30, "pg_version": 160004, "engine": "native", "host": "db",
+        "permanent": True, "wal_tail": False, "restorable": True, "problem": "", "corrupt_files": [], "tablespaces": [],
+    }  # fmt: skip
+    assert (second["restorable"], second["problem"]) == (False, "WAL segment 000000010000000000000009 is missing")
+    assert document["system_identifier"] == 42
+    assert document["recoverable"] == [
+        {
+            "timeline": 1, "backup": GOOD.name, "start": "0/2000190", "end": "0/4000000",
+            "start_time": "2026-03-01T02:05:00+00:00", "end_time": "2026-03-01T05:00:00+00:00",
+        }
+    ]  # fmt: skip
+    assert document["gaps"] == [{"timeline": 1, "start": "0/4000000", "end": "0/6000000"}]
+
+
+def test_an_empty_repository(listed):
+    assert listed(Catalog(segment_bytes=SIZE)) == "no backups\n\nnothing can be recovered\n"
+    assert json.loads(listed(Catalog(segment_bytes=SIZE), "--json"))["backups"] == []
+
+
+def test_a_range_without_a_known_end(listed):
+    assert "to the end of its WAL (" in listed(replace(CATALOG, marks=()))

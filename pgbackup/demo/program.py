@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pgbackup.errors import ToolError
+from pgbackup.postgres.unprivileged import ends_with_us
 
 _STRANGE = ("PGBACKUP_", "PG", "AWS_")
 _COMMAND_TIMEOUT_SECONDS = 120
@@ -55,8 +56,8 @@ class Program:
         log_path = self._directory / f"pgbackup-{arguments[0]}.log"
         with log_path.open("ab") as log:
             process = subprocess.Popen(
-                self._command(arguments), env=self._environ, cwd=self._directory, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
+                [*ends_with_us(), *self._command(arguments)], env=self._environ, cwd=self._directory,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         return RunningProgram(f"pgbackup {arguments[0]}", process, log_path)
 

@@ -17,10 +17,12 @@ from importlib import metadata
 from pathlib import Path
 
 from pgbackup.errors import ToolError
+from pgbackup.postgres.unprivileged import ends_with_us
 
 _BUCKET = "pgbackup-demo"
 _KEY, _SECRET = "demo", "demo-secret"
 _READY_SECONDS = 60
+_SOCKETS = Path("/tmp/seaweedfs-*-grpc-*.sock")  # noqa: S108 - where SeaweedFS puts them, whatever TMPDIR says
 _POLL_SECONDS = 0.1
 
 
@@ -29,12 +31,16 @@ class S3Server:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
-        ports = _free_ports(8)
-        self._endpoint = f"http://127.0.0.1:{ports[6]}"
+        self._ports = _free_ports(8)
+        self._endpoint = f"http://127.0.0.1:{self._ports[6]}"
         self._log_path = directory / "log"
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                _command(directory, ports), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*ends_with_us(), *_command(directory, self._ports)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
     def make_bucket(self) -> None:
@@ -63,6 +69,9 @@ class S3Server:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        for path in _SOCKETS.parent.glob(_SOCKETS.name):
+            if path.stem.rpartition("-")[2] in map(str, self._ports):
+                path.unlink(missing_ok=True)
 
     def _try_bucket(self) -> bool:
         """Make the bucket and one object in it, as the anonymous user; the first object waits for a volume."""

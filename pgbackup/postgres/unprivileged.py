@@ -70,7 +70,7 @@ class Account:
         if reads_everything and self.uid is not None and _SETPRIV:
             command, uid, gid, groups = [*self._with_capability(), *command], None, None, None
         else:
-            command, uid, gid, groups = [*_ends_with_us(), *command], self.uid, self.gid, self._extra_groups()
+            command, uid, gid, groups = [*ends_with_us(), *command], self.uid, self.gid, self._extra_groups()
         try:
             return subprocess.Popen(
                 command, user=uid, group=gid, extra_groups=groups, env=clean_environment(), cwd="/",
@@ -98,7 +98,7 @@ class Account:
     def _with_capability(self) -> list[str]:
         capability = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
         user = ["--reuid", str(self.uid), "--regid", str(self.gid), "--clear-groups"]
-        return [*(_ends_with_us() or [str(_SETPRIV)]), *user, *capability]
+        return [*(ends_with_us() or [str(_SETPRIV)]), *user, *capability]
 
     def _extra_groups(self) -> list[int] | None:
         return None if self.uid is None else []
@@ -148,7 +148,7 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def _ends_with_us() -> list[str]:
+def ends_with_us() -> list[str]:
     """A prefix that makes the kernel stop the program when we die, be it by SIGKILL. It goes by the thread that starts
     the program, so only the main thread, which lives as long as we do, may ask for it."""
     if _SETPRIV is None or threading.current_thread() is not threading.main_thread():

@@ -24,7 +24,7 @@ from pgbackup.storage.base import ByteStream, ObjectInfo, UnfinishedUpload
 from pgbackup.storage.s3_client import Bucket, S3Options
 from pgbackup.storage.s3_errors import ConditionFailed, NotImplementedByStore
 from pgbackup.storage.s3_read import ObjectChanged, ResumingReader
-from pgbackup.storage.s3_upload import MIN_PART_BYTES, S3Upload, abort_upload
+from pgbackup.storage.s3_upload import CHECKSUM, MIN_PART_BYTES, S3Upload, abort_upload
 
 SMALL_BODY_BYTES = 128 << 10
 """Bodies up to here go out in one piece with the headers."""
@@ -86,7 +86,10 @@ class S3Store:
                 return False
         try:
             self._put(key, data, IfMatch=etag)
-        except (ConditionFailed, ObjectMissing):
+        except ConditionFailed:
+            # Also the answer to our own second try, when the answer to the first was lost.
+            return self._is_there(key, data)
+        except ObjectMissing:
             return False
         except NotImplementedByStore:
             self._put(key, data)
@@ -174,13 +177,15 @@ class S3Store:
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _put(self, key: str, data: bytes, **condition: Any) -> None:
+    def _put(self, key: str, data: bytes, **wanted: Any) -> None:
         full = self._full(key)
+        if self._bucket.checksums:
+            wanted["ChecksumAlgorithm"] = CHECKSUM
 
         def send() -> Any:
             # A large buffer must be a file object: a plain one must leave within one connect timeout.
             body = data if len(data) <= SMALL_BODY_BYTES else io.BytesIO(data)
-            return self._client.put_object(Bucket=self._bucket.name, Key=full, Body=body, **condition)
+            return self._client.put_object(Bucket=self._bucket.name, Key=full, Body=body, **wanted)
 
         self._bucket.call("PutObject", full, send)
 
@@ -194,6 +199,12 @@ class S3Store:
             return
         else:
             self.conditional_put = False
+
+    def _is_there(self, key: str, data: bytes) -> bool:
+        try:
+            return self.get(key) == data
+        except ObjectMissing:
+            return False
 
     def _require_bucket(self) -> None:
         """A HEAD answers 404 for a missing bucket as well. Raises unless the bucket has ever answered."""

@@ -2,7 +2,8 @@
 
 boto3 reads endpoint, region, credentials and CA from its own environment variables and files. A store that is not
 AWS gets path-style addresses and no checksum headers beyond those that requests need, because most of them know
-neither. Over TLS the payload is not hashed for the signature, which is half the CPU of an upload.
+neither; AWS gets a CRC-32 with every body, which buckets with object lock insist on. Over TLS the payload is not
+hashed for the signature, which is half the CPU of an upload.
 
 Time is bounded twice. botocore's standard mode makes two attempts; if they fail soon and the failure may pass, they
 are made once more. So a store that refuses or throttles gets four attempts, and one that hangs is given up after
@@ -46,6 +47,9 @@ class S3Options:
     round_limit_seconds: float = 25
     """After a round that took longer than this, the same call is not made again."""
 
+    checksums: bool | None = None
+    """Whether bodies are sent with a checksum; None: on AWS only."""
+
 
 class Bucket:
     """Makes calls on one bucket: repeats what may pass, translates what does not."""
@@ -57,6 +61,7 @@ class Bucket:
         self.endpoint = redact(self.client.meta.endpoint_url)
         self.seen = False
         """True once the store answered a request on this bucket, so that a 404 is about a key."""
+        self.checksums = self.on_aws if options.checksums is None else options.checksums
         self._options = options
 
     def call(self, operation: str, key: str, function: Callable[[], T]) -> T:
@@ -98,15 +103,13 @@ def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
         client: S3Client = session.client("s3", config=_config(options, {}))
         parts = urlsplit(client.meta.endpoint_url)
         on_aws = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-        changes: dict[str, Any] = {"s3": {"payload_signing_enabled": False}} if parts.scheme == "https" else {}
+        style: dict[str, Any] = {"payload_signing_enabled": False} if parts.scheme == "https" else {}
         if not on_aws:
-            changes.setdefault("s3", {})["addressing_style"] = "path"
-            changes["request_checksum_calculation"] = "when_required"
-            changes["response_checksum_validation"] = "when_required"
-        if changes:
+            style["addressing_style"] = "path"
+        if style:
             # Only a client knows the endpoint that all of boto3's sources add up to, so it takes two.
             client.close()
-            client = session.client("s3", config=_config(options, changes))
+            client = session.client("s3", config=_config(options, style))
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(
             f"cannot set up the connection to bucket {bucket}",
@@ -116,13 +119,16 @@ def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
     return client, on_aws
 
 
-def _config(options: S3Options, changes: dict[str, Any]) -> Config:
+def _config(options: S3Options, style: Any) -> Config:
     return Config(
         connect_timeout=options.connect_timeout_seconds,
         read_timeout=options.read_timeout_seconds,
         retries={"mode": "standard", "total_max_attempts": min(ATTEMPTS_PER_ROUND, options.attempts)},
         max_pool_connections=options.connections,
-        **changes,
+        # Checksums are asked for by name where they are wanted: boto3's own do not fit multipart uploads by hand.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3=style,
     )
 
 

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 MIN_PART_BYTES = 5 << 20
 MAX_PARTS = 10_000
+CHECKSUM = "CRC32"
 
 
 class S3Upload:
@@ -36,12 +37,14 @@ class S3Upload:
         self._bucket = bucket
         self._key = key
         self._lock = threading.Lock()
-        self._etags: dict[int, str] = {}
-        client = bucket.client
-        answer = bucket.call(
-            "CreateMultipartUpload", key, lambda: client.create_multipart_upload(Bucket=bucket.name, Key=key)
-        )
-        self._upload_id = answer["UploadId"]
+        self._parts: dict[int, dict[str, Any]] = {}
+        # An upload that begins with an algorithm wants it with every part, and all of them back at the end.
+        self._checksum: dict[str, Any] = {"ChecksumAlgorithm": CHECKSUM} if bucket.checksums else {}
+
+        def send() -> Any:
+            return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key, **self._checksum)
+
+        self._upload_id: str = bucket.call("CreateMultipartUpload", key, send)["UploadId"]
 
     @property
     def upload_id(self) -> str:
@@ -53,13 +56,16 @@ class S3Upload:
 
         def send() -> Any:
             # A file object, because a plain buffer must leave within one connect timeout whatever its size.
+            body = io.BytesIO(data)
+            where, what = self._where(), self._checksum
             return self._bucket.client.upload_part(
-                **self._where(), UploadId=self._upload_id, PartNumber=number, Body=io.BytesIO(data)
+                **where, **what, UploadId=self._upload_id, PartNumber=number, Body=body
             )
 
         answer = self._bucket.call("UploadPart", self._key, send)
+        part = {name: answer[name] for name in ("ETag", f"Checksum{CHECKSUM}") if name in answer}
         with self._lock:
-            self._etags[number] = answer["ETag"]
+            self._parts[number] = {"PartNumber": number, **part}
 
     def complete(self) -> bool:
         there = None if self._bucket.on_aws else self._etag_there()
@@ -88,8 +94,7 @@ class S3Upload:
         abort_upload(self._bucket, self._key, self._upload_id)
 
     def _complete(self, **condition: Any) -> Any:
-        with self._lock:
-            parts: Any = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
+        parts: Any = self._in_order()
 
         def send() -> Any:
             return self._bucket.client.complete_multipart_upload(
@@ -119,13 +124,16 @@ class S3Upload:
         return answer.get("ETag", "")
 
     def _expected_etag(self) -> str:
-        with self._lock:
-            etags = [etag.strip('"') for _, etag in sorted(self._etags.items())]
+        etags = [part["ETag"].strip('"') for part in self._in_order()]
         try:
             digest = hashlib.md5(b"".join(binascii.unhexlify(etag) for etag in etags), usedforsecurity=False)
         except binascii.Error:
             return ""
         return f"{digest.hexdigest()}-{len(etags)}"
+
+    def _in_order(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [part for _, part in sorted(self._parts.items())]
 
     def _where(self) -> Any:
         return {"Bucket": self._bucket.name, "Key": self._key}

@@ -15,6 +15,7 @@ from pgbackup.postgres.binaries import Installation
 
 DEMO = [sys.executable, "-m", "pgbackup", "demo"]
 LIMIT_SECONDS = 60
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.timeout(150), pytest.mark.postgres]
 
@@ -30,7 +31,9 @@ def place(tmp_path: Path, installations: dict[int, Installation]) -> Path:
 
 
 def start_demo(place: Path, *arguments: str) -> subprocess.Popen[str]:
-    environ = {**os.environ, "TMPDIR": str(place), "PGHOST": "203.0.113.1", "PGBACKUP_REPOSITORY": "s3://production"}
+    # The operator's settings must not matter.
+    strange = {"PGHOST": "203.0.113.1", "PGBACKUP_REPOSITORY": "s3://production", "PGBACKUP_NO_SUCH_SETTING": "1"}
+    environ = {**os.environ, **strange, "TMPDIR": str(place), "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [*DEMO, *arguments],
         env=environ,

@@ -198,7 +198,7 @@ def test_the_next_segments_are_fetched_ahead_and_taken_without_a_connection(repo
 
 
 def test_damage_is_not_an_absence(repository, tmp_path):
-    name = whole_segments(repository)[0]
+    name = whole_segments(repository)[-1]
     key = keys.wal(name, "zst")
     repository.store.put(key, repository.store.get(key)[:-9])
     done = wal_fetch(repository, name, "x", cwd=tmp_path)

@@ -94,6 +94,15 @@ def test_our_own_object_after_a_lost_answer_is_an_existing_one(store: S3Store, s
     assert store.get("k") == b"ours"
 
 
+def test_a_replacement_after_a_lost_answer_is_ours(store: S3Store, s3_gateway: Gateway) -> None:
+    store.put("k", b"one")
+    etag = store.get_with_etag("k")[1]
+    answer = s3_gateway.answer("PUT", "/k", forwarded=True)
+    assert store.replace("k", b"two", etag) is True
+    assert answer.seen == 1
+    assert store.get("k") == b"two"
+
+
 @pytest.mark.parametrize("times", [1, 100])
 def test_an_upload_whose_completion_was_lost(store: S3Store, s3_gateway: Gateway, times: int) -> None:
     upload = store.start_upload("k")
@@ -162,8 +171,12 @@ CALLS: dict[str, tuple[str, Callable[[S3Store], object]]] = {
 
 @pytest.mark.parametrize(
     ("operation", "status", "code"),
-    [*((operation, 503, "SlowDown") for operation in CALLS), ("PutObject", 500, "InternalError")]
-    + [("PutObject", 429, "TooManyRequests"), ("PutObject", 502, "<html>bad gateway</html>")],
+    [
+        *((operation, 503, "SlowDown") for operation in CALLS),
+        ("PutObject", 500, "InternalError"),
+        ("PutObject", 429, "TooManyRequests"),
+        ("PutObject", 502, "<html>bad gateway</html>"),
+    ],
 )
 def test_throttling_passes_or_is_told(
     store: S3Store, s3_gateway: Gateway, operation: str, status: int, code: str

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from pgbackup.storage.base import ObjectStore
+from pgbackup.storage.s3_upload import MIN_PART_BYTES
+from pgbackup.storage.stream_writer import ObjectWriter
 from tests.contracts.object_store import ObjectStoreContract
 from tests.fix_store import S3Server, open_s3
 
@@ -27,11 +30,38 @@ class TestOverTls(ObjectStoreContract):
         store.close()
 
 
-class TestWithoutAPrefix(ObjectStoreContract):
-    """The repository is the whole bucket."""
+def test_a_whole_bucket_as_repository(s3_own_bucket: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_s3(s3_own_bucket, monkeypatch, prefix="")
+    assert store.url == f"s3://{s3_own_bucket.bucket}"
+    assert list(store.list()) == []
+    assert store.put_if_absent("a", b"x")
+    assert store.put_if_absent("b/c", b"y")
+    upload = store.start_upload("b/d")
+    assert [one.key for one in store.list_uploads()] == ["b/d"]
+    upload.abort()
+    assert [info.key for info in store.list()] == ["a", "b/c"]
+    assert [info.key for info in store.list(start_after="a")] == ["b/c"]
+    objects, folders = store.list_level()
+    assert ([info.key for info in objects], folders) == (["a"], ["b/"])
+    store.delete(["a", "b/c"])
+    assert list(store.list()) == []
+    store.close()
 
-    @pytest.fixture
-    def store(self, s3_own_bucket: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
-        store = open_s3(s3_own_bucket, monkeypatch, prefix="")
-        yield store
-        store.close()
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_bodies_with_checksums(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
+    """What AWS gets, on a server that knows it too: over http in a header, over TLS behind the body."""
+    server: S3Server = request.getfixturevalue("s3_tls_server" if tls else "s3_server")
+    store = open_s3(server, monkeypatch, checksums=True)
+    large = bytes(range(256)) * 2000
+    assert store.put_if_absent("small", b"x")
+    assert store.put_if_absent("large", large)
+    with ThreadPoolExecutor(2) as pool:
+        writer = ObjectWriter(store, "parts", part_bytes=MIN_PART_BYTES, submit=pool.submit)
+        for _ in range(25):
+            writer.write(large)
+        assert writer.finish()
+    assert store.get("small") == b"x"
+    assert store.get("large") == large
+    assert store.get("parts") == large * 25
+    store.close()

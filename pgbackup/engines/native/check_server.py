@@ -35,7 +35,9 @@ class ServerRequest:
 
     @property
     def own_names(self) -> tuple[str, ...]:
-        return self.application_name, "pgbackup-backup"
+        """What our own connections call themselves; none of them is a standby."""
+        name = self.application_name
+        return name, f"{name}-base", f"{name}-sql", "pgbackup-backup"
 
 
 @dataclass(frozen=True, slots=True)

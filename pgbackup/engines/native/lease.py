@@ -1,8 +1,8 @@
 """The lease: which process runs scheduled backups, expiry and clean-up. Shipping WAL needs none.
 
 One mutable object with a heartbeat, taken by conditional put. The heartbeat moves while WAL moves and before each
-scheduled piece of work, never on an idle database. A lease that was given back, or that has not moved for
-STALE_SECONDS, may be taken over; the holder finds out at its next conditional put.
+scheduled piece of work, never on an idle database. A lease that was given back, whose process is gone for certain, or that has not
+moved for STALE_SECONDS, may be taken over; the holder finds out at its next conditional put.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from pgbackup.engines.native.backup_owner import Owner
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
@@ -29,6 +31,7 @@ class LeaseDocument:
     timeline: int
     heartbeat: str
     released: bool = False
+    owner: dict[str, Any] | None = None
     format: int = 1
 
 
@@ -39,6 +42,7 @@ class Lease:
         self._store = store
         self._writer = writer
         self._host = host
+        self._owner = Owner.new(host)
         self._lock = threading.Lock()
 
     def read(self) -> tuple[LeaseDocument, str] | None:
@@ -54,8 +58,11 @@ class Lease:
             raise CorruptObject(keys.LEASE, f"not a lease ({exc})") from exc
 
     def is_alive(self, lease: LeaseDocument) -> bool:
-        """Whether the holder has shown itself lately, by the store's clock where it has one."""
-        if lease.released:
+        """Whether the holder has shown itself lately, by the store's clock where it has one.
+
+        A holder that was a process of this machine and is gone for certain need not be waited for.
+        """
+        if lease.released or _is_gone(lease):
             return False
         now = self._store.clock() or datetime.now(UTC)
         info = self._store.head(keys.LEASE)
@@ -88,5 +95,14 @@ class Lease:
 
     def _document(self, system_identifier: int, timeline: int, *, released: bool = False) -> bytes:
         beat = datetime.now(UTC).isoformat()
-        document = LeaseDocument(self._writer, self._host, system_identifier, timeline, beat, released)
+        document = LeaseDocument(
+            self._writer, self._host, system_identifier, timeline, beat, released, self._owner.document()
+        )
         return json.dumps(asdict(document)).encode()
+
+
+def _is_gone(lease: LeaseDocument) -> bool:
+    try:
+        return lease.owner is not None and Owner.parse(lease.owner).is_gone() is True
+    except (ValueError, TypeError, KeyError):
+        return False

@@ -99,7 +99,7 @@ def occurrences(text, tz, start, days):
 
 
 @pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize("text", ["daily at 02:00", "daily at 02:30", "daily at 00:00", "30 1 * * *", "daily at 23:45"])
+@pytest.mark.parametrize("text", ["daily at 02:30", "daily at 00:00", "30 1 * * *"])
 def test_every_day_of_two_years_has_one_run(zone, text):
     tz = ZoneInfo(zone)
     start = datetime(2026, 1, 1, 12, tzinfo=tz)
@@ -144,7 +144,7 @@ def test_what_runs_in_every_hour_follows_elapsed_time(zone, text, minutes):
     tz = ZoneInfo(zone)
     assert len(changes(tz)) >= 2 * YEARS
     for start in changes(tz):
-        gaps = {later - earlier for earlier, later in pairwise(occurrences(text, tz, start, 2))}
+        gaps = {later - earlier for earlier, later in pairwise(occurrences(text, tz, start, 1))}
         assert gaps == {timedelta(minutes=minutes)}
 
 

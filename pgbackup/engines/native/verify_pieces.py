@@ -39,10 +39,9 @@ class PiecesCheck:
 
         With ``whole_key`` the segment is stored whole, too, and every piece has to equal it.
         """
-        end = 0
         with self._findings.catching(keys.pieces_folder(str(segment))):
-            end = self._check_again_and_again(segment, history, whole_key)
-        return end
+            return self._check_again_and_again(segment, history, whole_key)
+        return 0
 
     def _check_again_and_again(self, segment: SegmentName, history: TimelineHistory, whole_key: str | None) -> int:
         for _ in range(_TRIES):

@@ -6,9 +6,8 @@ Bounded: of thousands of findings the first are kept and the rest are counted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Literal
 
 from pgbackup.core.lsn import Lsn
@@ -97,22 +96,12 @@ class Findings:
         with self._lock:
             self.notes.append(text)
 
-    @contextmanager
-    def catching(self, key: str) -> Iterator[None]:
+    def catching(self, key: str) -> _Catching:
         """Turn what the block raises about stored objects into findings; ``key`` is the object it reads.
 
         A store that does not answer is no finding: that is raised.
         """
-        try:
-            yield
-        except CorruptObject as exc:
-            self.add("damaged", exc.key, exc.detail)
-        except ObjectMissing:
-            self.add("missing", key, "it is not in the repository")
-        except StorageError as exc:
-            if is_readable(keys.split_extension(key)[1]):
-                raise
-            self.add("unreadable", key, exc.detail)
+        return _Catching(self, key)
 
     def report(self, backup: str, wal: tuple[CheckedWal, ...]) -> VerifyReport:
         with self._lock:
@@ -130,3 +119,27 @@ class Findings:
                 wal=wal,
                 notes=tuple(self.notes),
             )
+
+
+class _Catching:
+    """See Findings.catching. A class, so that type checkers know that the block may end early."""
+
+    def __init__(self, findings: Findings, key: str) -> None:
+        self._findings = findings
+        self._key = key
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, CorruptObject):
+            self._findings.add("damaged", error.key, error.detail)
+        elif isinstance(error, ObjectMissing):
+            self._findings.add("missing", self._key, "it is not in the repository")
+        elif type(error) is StorageError and not is_readable(keys.split_extension(self._key)[1]):
+            self._findings.add("unreadable", self._key, error.detail)
+        else:
+            return False
+        return True

@@ -114,7 +114,7 @@ def _asked_history(catalog: Catalog, backup: Backup | None, timeline: int) -> Ti
         raise RestoreError(f"the repository has no timeline {timeline}", hint=f"It has these timelines: {known}.")
     if not _has_history(catalog, timeline):
         raise RestoreError(
-            f"{history_name(timeline)} is not in the repository",
+            f"{history_name(timeline)} is not in the repository, or damaged",
             detail=f"without it nobody knows how timeline {timeline} came about, and Postgres refuses it as a target",
             hint="Store that file from the server's pg_wal with `pgbackup wal-push`, or choose another --timeline.",
         )

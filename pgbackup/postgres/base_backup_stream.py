@@ -110,7 +110,10 @@ class BaseBackupStream:
 
     def cancel(self) -> None:
         """Ask the server to give up; does not wait for long, for the server may be out of reach."""
-        request = self._pgconn.get_cancel()
+        try:
+            request = self._pgconn.get_cancel()
+        except psycopg.Error:  # the connection is gone, and the backup with it
+            return
         thread = threading.Thread(target=_send_cancel, args=(request,), name="backup-cancel", daemon=True)
         thread.start()
         thread.join(_CANCEL_SECONDS)

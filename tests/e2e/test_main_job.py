@@ -169,6 +169,25 @@ def test_a_standalone_backup_is_restorable_on_its_own(
     assert_counter(restored, before)
 
 
+def test_run_takes_the_restores_settings_out_after_promotion(
+    make_server: ServerFactory, make_program: MakeProgram, restore: Callable[..., ThrowawayServer]
+) -> None:
+    """Left-over recovery settings break the next recovery; `run` on the same machine removes them."""
+    server = make_server()
+    program = make_program(server)
+    program("backup")
+    restored = restore(program, server.major, "--latest")
+    settings = restored.data_directory / "postgresql.auto.conf"
+    assert "recovery_target_timeline" in settings.read_text()
+    again = make_program(restored)
+    resident = again.run()
+    resident.wait_log("removed the settings of the restore")
+    assert "pgbackup restore" not in settings.read_text()
+    assert "recovery_target" not in settings.read_text()
+    restored.stop("fast")
+    restored.start()
+
+
 def test_killed_during_the_base_backup(make_server: ServerFactory, make_program: MakeProgram) -> None:
     """No sentinel, and the next run removes what was left and takes its own backup."""
     server = make_server()

@@ -64,6 +64,7 @@ class Relay:
             done = subprocess.run(words, cwd=self.directory, capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 self._account.own(self.directory / path)
+                self._account.own(self.directory / FOLDER)
             self.calls.append((name, done.returncode))
             self._answer.write_text(f"{done.returncode}\n")
 
@@ -110,9 +111,7 @@ def test_a_server_recovers_to_the_end_of_the_tail(repository, source, make_serve
         relay.close()
 
 
-def test_a_segment_that_vanishes_does_not_end_recovery(
-    repository, source, make_server, workspace
-):
+def test_a_segment_that_vanishes_does_not_end_recovery(repository, source, make_server, workspace):
     directory = restored(repository)
     segments = [i.key for i in repository.store.list(keys.WAL) if ".partial/" not in i.key]
     repository.store.delete([segments[-1]])

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def _root_logger() -> Iterator[None]:
     logs.redact.add(())
 
 
-def record(message: str, *args: object, level: int = logging.INFO, **extra: object) -> logging.LogRecord:
+def record(message: str, *args: object, level: int = logging.INFO, **extra: Any) -> logging.LogRecord:
     made = logging.LogRecord("pgbackup.wal", level, __file__, 1, message, args, None)
     made.__dict__.update(log_fields(**extra))
     made.created = 1772330400.25

@@ -20,7 +20,7 @@ from pgbackup.core.recovery_plan import STAGED_LIMIT_BYTES, RecoveryPlan, path_o
 from pgbackup.core.recovery_target import Target
 from pgbackup.engines.base import ProgressSink, SilentProgress
 from pgbackup.engines.native.restore_commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
-from pgbackup.engines.native.restore_facts import probe_end, probe_start, read_bookkeeping
+from pgbackup.engines.native.restore_facts import confirmed_by_pieces, probe_end, probe_start, read_bookkeeping
 from pgbackup.engines.native.restore_files import DataFiles, Source, is_left_out
 from pgbackup.engines.native.restore_finish import FinishOptions, check_label, finish, read_restored_control
 from pgbackup.engines.native.restore_manifest import ManifestTable
@@ -106,10 +106,14 @@ class Restore:
         history = path_of(self._catalog, request.target, by_name, request.timeline, books.timeline)
         backups = candidates(self._catalog, history, by_name)
         reader = self._reader(None)
-        catalog = self._catalog
+        catalog, confirmed = self._catalog, books.last_confirmed
         evidence = None
         if backups:
-            catalog = probe_end(catalog, history, probe_start(backups), reader)
+            start = probe_start(backups)
+            catalog = probe_end(catalog, history, start, reader)
+            pieces_end = confirmed_by_pieces(self._store, catalog, history, start)
+            if pieces_end is not None and (confirmed is None or confirmed < (history.timeline, pieces_end)):
+                confirmed = history.timeline, pieces_end
         if request.scan:
             self._progress.start("reading WAL", None)
             evidence = RestoreScan(catalog, history, by_name, reader, self._progress).evidence(request.target)
@@ -119,7 +123,7 @@ class Restore:
             request.target,
             backup=request.backup,
             timeline=history.timeline,
-            last_confirmed=books.last_confirmed,
+            last_confirmed=confirmed,
             accept_loss=request.accept_loss,
             evidence=evidence,
         )

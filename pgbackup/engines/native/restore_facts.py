@@ -57,6 +57,18 @@ def _document(store: ObjectStore, key: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
+def confirmed_by_pieces(store: ObjectStore, catalog: Catalog, history: TimelineHistory, start: Lsn) -> Lsn | None:
+    """The end of the newest piece of the open segment, by name alone: what has a name was durable once.
+
+    The catalog counts unbroken pieces only, so a piece that was lost or emptied would shorten the archive unnoticed.
+    """
+    end = wal_path(catalog, start, history).end
+    segment = history.segment_for(end // catalog.segment_bytes, catalog.segment_bytes)
+    infos = store.list(keys.pieces_folder(str(segment)))
+    ends = [piece.end for info in infos if (piece := keys.parse_piece(info.key))]
+    return Lsn(segment.start + max(ends)) if ends and segment.timeline == history.timeline else None
+
+
 def probe_end(catalog: Catalog, history: TimelineHistory, start: Lsn, reader: WalReader) -> Catalog:
     """The catalog with the whole segments behind the listed end of a path that are there after all."""
     found: list[SegmentName] = []

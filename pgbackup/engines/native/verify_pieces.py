@@ -6,10 +6,9 @@ stored whole. One that has gone is looked for again under the names that are the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pgbackup.core.lsn import SegmentName
-from pgbackup.core.timeline import TimelineHistory
 from pgbackup.core.wal_page import LONG_HEADER_BYTES
 from pgbackup.core.wal_segment_check import SegmentCheck, WalProblem
 from pgbackup.engines.native.verify_report import Findings
@@ -23,35 +22,32 @@ _TRIES = 5
 
 
 class PiecesCheck:
-    """Checks the pieces of segments of one cluster; ``pg_major`` 0 and ``system_identifier`` 0: not known."""
+    """Checks the pieces of one segment; ``pages`` makes the check of its bytes."""
 
-    def __init__(
-        self, store: ObjectStore, codec: Codec, findings: Findings, *, system_identifier: int, pg_major: int
-    ) -> None:
+    def __init__(self, store: ObjectStore, codec: Codec, findings: Findings, pages: Callable[[], SegmentCheck]) -> None:
         self._store = store
         self._codec = codec
         self._findings = findings
-        self._system_identifier = system_identifier
-        self._pg_major = pg_major
+        self._pages = pages
 
-    def check(self, segment: SegmentName, history: TimelineHistory, whole_key: str | None) -> int:
-        """Check a segment's pieces, and return where their unbroken row ends, as an offset.
+    def check(self, segment: SegmentName, whole_key: str | None) -> int:
+        """Check all pieces, and return where their unbroken row ends, as an offset.
 
         With ``whole_key`` the segment is stored whole, too, and every piece has to equal it.
         """
         with self._findings.catching(keys.pieces_folder(str(segment))):
-            return self._check_again_and_again(segment, history, whole_key)
+            return self._check_again_and_again(segment, whole_key)
         return 0
 
-    def _check_again_and_again(self, segment: SegmentName, history: TimelineHistory, whole_key: str | None) -> int:
+    def _check_again_and_again(self, segment: SegmentName, whole_key: str | None) -> int:
         for _ in range(_TRIES):
             try:
-                return self._check_listed(segment, history, whole_key)
+                return self._check_listed(segment, whole_key)
             except ObjectMissing:
                 continue
-        return self._check_listed(segment, history, whole_key)
+        return self._check_listed(segment, whole_key)
 
-    def _check_listed(self, segment: SegmentName, history: TimelineHistory, whole_key: str | None) -> int:
+    def _check_listed(self, segment: SegmentName, whole_key: str | None) -> int:
         listed = self._store.list(keys.pieces_folder(str(segment)))
         pieces = sorted(
             (name for info in listed if (name := keys.parse_piece(info.key))), key=lambda p: (p.first, -p.end)
@@ -62,7 +58,7 @@ class PiecesCheck:
         if whole_key is not None:
             self._compare(whole_key, pieces)
             return 0
-        return self._check_chain(segment, history, pieces)
+        return self._check_chain(segment, pieces)
 
     def _compare(self, whole_key: str, pieces: list[keys.PieceName]) -> None:
         try:
@@ -70,10 +66,8 @@ class PiecesCheck:
         except WrongCluster as exc:
             self._findings.add("damaged", whole_key, exc.message)
 
-    def _check_chain(self, segment: SegmentName, history: TimelineHistory, pieces: list[keys.PieceName]) -> int:
-        pages = SegmentCheck(
-            segment, history, system_identifier=self._system_identifier, pg_major=self._pg_major
-        )  # fmt: skip
+    def _check_chain(self, segment: SegmentName, pieces: list[keys.PieceName]) -> int:
+        pages = self._pages()
         end = 0
         for piece, new in self._new_bytes(pieces):
             if piece.first > end:

@@ -1,57 +1,39 @@
 """The WAL of a base backup, read back: every segment's size, pages and place, on every timeline that goes on from it.
 
-What is to be read is decided from the catalog: from the segment of the backup's start along each path as far as it is
-unbroken, each segment once. Where a path breaks off although there is WAL behind, the segments in between are missing.
 The first segment of a new timeline begins with a copy of its parent's; where both are stored they have to agree, or the
-timelines do not belong together.
+timelines do not belong together. Pieces of open segments are read too.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
-from pgbackup.core.timeline import TimelineHistory, history_name
+from pgbackup.core.timeline import history_name
 from pgbackup.core.wal_segment_check import SegmentCheck, WalProblem
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.native.verify_pieces import PiecesCheck
 from pgbackup.engines.native.verify_report import CheckedWal, Findings
+from pgbackup.engines.native.verify_wal_paths import Span, missing_segments, paths_of, spans_of, without_history
 from pgbackup.engines.native.verify_workers import Workers
-from pgbackup.errors import CorruptObject, ObjectMissing
+from pgbackup.engines.native.wal_read import WalReader
+from pgbackup.errors import CorruptObject, NotInArchive
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
-from pgbackup.storage.base import ByteStream, ObjectStore
+from pgbackup.repository.wal_objects import open_stored, stored_keys
+from pgbackup.storage.base import ObjectStore
 
 _READ_BYTES = 1 << 20
-_NAMED = 100
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Whole segments of one timeline, numbers ``[first, end)``."""
-
-    timeline: int
-    first: int
-    end: int
 
 
 class WalCheck:
     """Checks the WAL of one backup; ``run`` once. ``only_needed``: not beyond what makes the backup consistent."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        codec: Codec,
-        catalog: Catalog,
-        backup: Backup,
-        findings: Findings,
-        *,
-        only_needed: bool = False,
+        self, store: ObjectStore, codec: Codec, catalog: Catalog, backup: Backup, findings: Findings, only_needed: bool
     ) -> None:
         self._store = store
         self._codec = codec
@@ -61,85 +43,119 @@ class WalCheck:
         self._only_needed = only_needed
         self._extension = codec.extension
         self._system_identifier = backup.system_identifier or catalog.system_identifier or 0
-        self._pieces = PiecesCheck(
-            store, codec, findings, system_identifier=self._system_identifier, pg_major=backup.pg_major
-        )
+        self._tail_ends: dict[SegmentName, int] = {}
 
     def run(self, workers: Workers, progress: ProgressSink) -> tuple[CheckedWal, ...]:
         """Read everything; returns what was read, a row for each timeline."""
-        paths = self._paths()
-        spans = self._spans(paths)
-        self._name_missing(paths)
-        size = self._catalog.segment_bytes
-        progress.start(f"WAL from {self._backup.start_lsn}", sum(s.end - s.first for s in spans) * size)
+        catalog, backup, size = self._catalog, self._backup, self._catalog.segment_bytes
+        paths = paths_of(catalog, backup, only_needed=self._only_needed)
+        spans = spans_of(catalog, backup, paths, only_needed=self._only_needed)
+        progress.start(f"WAL from {backup.start_lsn}", sum(span.end - span.first for span in spans) * size)
         try:
-            workers.run_all(self._tasks(spans, workers, progress))
-            return tuple(self._checked(span) for span in spans)
+            workers.run_all(self._work(spans, workers.advance_of(progress)))
         finally:
             progress.finish()
+        self._name_missing_histories()
+        for missing in missing_segments(catalog, backup, paths, only_needed=self._only_needed):
+            # One that was on its way when the catalog was read is no finding.
+            if not stored_keys(self._store, str(missing.segment)):
+                key = keys.wal(str(missing.segment), self._codec.extension)
+                self._findings.add("missing", key, missing.why)
+        return tuple(row for span in spans if (row := self._checked(span)) is not None)
 
-    # -- what there is ------------------------------------------------------------------------------------------
+    def _name_missing_histories(self) -> None:
+        for timeline in without_history(self._catalog, self._backup, only_needed=self._only_needed):
+            key = keys.wal(history_name(timeline), self._codec.extension)
+            problem = f"it is missing or damaged: nobody knows how timeline {timeline} came about"
+            self._findings.add("missing", key, problem)
 
-    def _paths(self) -> list[TimelineHistory]:
-        """The ways on from the backup: to every timeline of which it is a part."""
-        catalog, backup = self._catalog, self._backup
-        wanted = [backup.timeline] if self._only_needed else catalog.timelines
-        for timeline in wanted:
-            if timeline > 1 and timeline not in catalog.histories:
-                key = keys.wal(history_name(timeline), self._codec.extension)
-                self._findings.add("missing", key, f"without it nobody knows how timeline {timeline} came about")
-        return [catalog.history(timeline) for timeline in wanted if catalog.reach(backup, timeline) is not None]
-
-    def _spans(self, paths: list[TimelineHistory]) -> list[_Span]:
-        """The unbroken rows of whole segments on the paths, joined: on a timeline all begin at the same segment."""
+    def _checked(self, span: Span) -> CheckedWal | None:
         size = self._catalog.segment_bytes
-        last = (self._backup.stop_lsn - 1) // size if self._only_needed else None
-        ends: dict[int, tuple[int, int]] = {}
-        for history in paths:
-            number = self._backup.start_lsn // size
-            while last is None or number <= last:
-                segment = history.segment_for(number, size)
-                if not self._catalog.has(segment):
-                    first, end = ends.get(segment.timeline, (number, number))
-                    ends[segment.timeline] = first, max(end, number)
-                    break
-                first, end = ends.get(segment.timeline, (number, number))
-                number += 1
-                ends[segment.timeline] = first, max(end, number)
-        return [_Span(timeline, *span) for timeline, span in sorted(ends.items())]
+        tail = self._tail_ends.get(SegmentName(span.timeline, span.end, size), 0)
+        start, end = Lsn(span.first * size), Lsn(span.end * size + tail)
+        return CheckedWal(span.timeline, start, end) if end > start else None
 
-    def _name_missing(self, paths: list[TimelineHistory]) -> None:
-        catalog, backup = self._catalog, self._backup
-        own = catalog.history(backup.timeline)
-        missing = catalog.missing(backup.start_lsn, backup.stop_lsn, own)
-        for segment in missing[:_NAMED]:
-            self._name(segment, f"backup {backup.name} needs it to become consistent")
+    # -- work ---------------------------------------------------------------------------------------------------
+
+    def _work(self, spans: list[Span], advance: Callable[[int], None]) -> Iterator[Callable[[], None]]:
+        size = self._catalog.segment_bytes
+        for span in spans:
+            yield partial(self._check_fork, span)
+            yield from (partial(self._check_pieces, segment) for segment in self._with_pieces(span))
+            for number in range(span.first, span.end):
+                yield partial(self._check_segment, SegmentName(span.timeline, number, size), advance)
+
+    def _with_pieces(self, span: Span) -> list[SegmentName]:
+        """The segments of a row's timeline that have pieces; when only the needed WAL counts, not behind the row."""
+        found = [s for s in self._catalog.tails if s.timeline == span.timeline and s.number >= span.first]
         if self._only_needed:
-            return
-        named = set(missing)
-        for history in paths:
-            for segment, behind in self._hole(history):
-                if segment not in named:
-                    named.add(segment)
-                    self._name(segment, f"there is WAL behind it, of {behind}")
+            last = max(self._backup.stop_lsn - 1, 0) // self._catalog.segment_bytes
+            found = [s for s in found if s.number <= last]
+        return sorted(found, key=lambda s: s.number)
 
-    def _name(self, segment: SegmentName, why: str) -> None:
-        self._findings.add("missing", keys.wal(str(segment), self._codec.extension), why)
+    def _check_segment(self, segment: SegmentName, advance: Callable[[int], None]) -> None:
+        key = keys.wal(str(segment), self._extension)
+        with self._findings.catching(key), open_stored(self._store, str(segment), self._extension) as (key, source):
+            self._extension = keys.split_extension(key)[1]
+            stream = self._codec.open(key, source)
+            pages = self._pages(segment)
+            try:
+                while data := stream.read(_READ_BYTES):
+                    pages.feed(data)
+                    advance(len(data))
+                pages.finish(segment.segment_bytes)
+            except WalProblem as exc:
+                raise CorruptObject(key, str(exc)) from exc
+        self._findings.count(objects=1, segments=1, raw_bytes=segment.segment_bytes)
 
-    def _hole(self, history: TimelineHistory) -> Iterator[tuple[SegmentName, SegmentName]]:
-        """The missing segments at which a path breaks off, with the next that is there; nothing at its true end."""
-        catalog = self._catalog
-        reach = catalog.reach(self._backup, history.timeline)
-        if reach is None or reach.blocked_by is None:
+    def _pages(self, segment: SegmentName) -> SegmentCheck:
+        return SegmentCheck(
+            segment,
+            self._catalog.history(segment.timeline),
+            system_identifier=self._system_identifier,
+            pg_major=self._backup.pg_major,
+        )
+
+    def _check_pieces(self, segment: SegmentName) -> None:
+        whole = next(iter(stored_keys(self._store, str(segment))), None) if self._catalog.has(segment) else None
+        check = PiecesCheck(self._store, self._codec, self._findings, lambda: self._pages(segment))
+        self._tail_ends[segment] = check.check(segment, whole)
+
+    # -- timeline switches --------------------------------------------------------------------------------------
+
+    def _check_fork(self, span: Span) -> None:
+        """The segment of a timeline's fork must begin with what its parent's has up to there."""
+        parent, size = self._catalog.history(span.timeline).parent, self._catalog.segment_bytes
+        if parent is None or parent.fork % size == 0:
             return
-        first = reach.blocked_by.number
-        there = [
-            *(s.number for s, end in catalog.tails.items() if end and s.timeline == history.timeline),
-            *(number for timeline, numbers in catalog.segments.items() for number in self._near(timeline, numbers)),
-        ]
-        behind = min((n for n in there if n > first and self._is_on(history, n)), default=None)
-        if behind is None:
+        child = SegmentName.containing(span.timeline, parent.fork, size)
+        older = SegmentName(parent.timeline, child.number, size)
+        there = [self._stored_bytes(child), self._stored_bytes(older)]
+        common = min(parent.fork % size, *there)
+        if child.number < span.first or not common:
             return
-        size = catalog.segment_bytes
-        for number in range(first, min(behind, first + _NAMED)):
-            yield history.segment_for(number, size), history.segment_for(behind, size)
+        key = keys.wal(str(child), self._extension)
+        with self._findings.catching(key):
+            if self._begin_crc(child, common) != self._begin_crc(older, common):
+                raise CorruptObject(
+                    key,
+                    f"its first {common} bytes are not those of {older}, from which timeline {span.timeline} forked",
+                )
+
+    def _stored_bytes(self, segment: SegmentName) -> int:
+        return segment.segment_bytes if self._catalog.has(segment) else self._catalog.tails.get(segment, 0)
+
+    def _begin_crc(self, segment: SegmentName, size: int) -> int:
+        """The CRC of a segment's first bytes. Raises CorruptObject."""
+        reader = WalReader(self._store, self._codec)
+        blocks = reader.segment(segment) if self._catalog.has(segment) else reader.tail(segment)
+        crc = 0
+        try:
+            for block in blocks:
+                crc = zlib.crc32(block[:size], crc)
+                size -= len(block)
+                if size <= 0:
+                    break
+        except NotInArchive as exc:
+            raise CorruptObject(keys.wal(str(segment), self._extension), exc.message) from exc
+        return crc

@@ -29,6 +29,7 @@ from pgbackup.engines.native.wal_session import SessionBegin, WalSession, WalSes
 from pgbackup.engines.native.wal_timelines import TimelineClaim, server_history, store_histories, truncated
 from pgbackup.errors import PgbackupError, PostgresError, SlotBusy, WalGone
 from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
+from pgbackup.postgres.restored_directory import tidy_restored_directory
 from pgbackup.postgres.session import ServerFacts, Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import claim_prefix, read_catalog
@@ -141,6 +142,7 @@ class WalReceiver:
                 session.create_slot(self._options.slot)
                 _log.info("created replication slot %s", self._options.slot)
                 slot = session.slot(self._options.slot)
+        tidy_restored_directory(facts)
         if catalog.segment_bytes != facts.segment_bytes:
             catalog = read_catalog(self._store, self._codec, with_marks=False)
         self._remove_leftover_pieces(catalog)

@@ -26,7 +26,7 @@ def test_defaults():
     assert settings.wal_flush_interval == timedelta(seconds=10)
     assert settings.part_size == 256 << 20
     assert (settings.compression, settings.slot, settings.timezone) == ("zstd:1", "pgbackup", "UTC")
-    assert settings.dsn is settings.encryption_key is settings.upload_rate is None
+    assert (settings.dsn, settings.encryption_key, settings.upload_rate) == (None, None, None)
     assert settings.adopt is False
     assert settings.host
 

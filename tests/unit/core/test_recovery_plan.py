@@ -383,7 +383,7 @@ def test_a_timeline_that_is_not_there_is_refused():
 
 def test_a_timeline_without_its_history_is_refused():
     found = catalog([backup(3.2, 4.5)], {1: [3, 4], 2: [5]})
-    assert "00000002.history is not in the repository" in refused(found, Target(), timeline=2).message
+    assert "00000002.history is not in the repository, or damaged" in refused(found, Target(), timeline=2).message
     assert plan_restore(found, Target()).timeline == 1
 
 

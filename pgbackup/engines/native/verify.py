@@ -1,0 +1,66 @@
+"""``verify``: read a base backup and its WAL back from the store, and say exactly what is damaged or missing.
+
+Nothing is believed that was not read: not the listing, not what a job returned. The report names objects by their keys.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.engines.base import ProgressSink
+from pgbackup.engines.native.verify_files import FilesCheck
+from pgbackup.engines.native.verify_report import CheckedWal, Finding, Findings, VerifyReport
+from pgbackup.engines.native.verify_wal import WalCheck
+from pgbackup.engines.native.verify_workers import Workers
+from pgbackup.errors import CheckFailed
+from pgbackup.repository import keys
+from pgbackup.repository.codec import Codec
+from pgbackup.storage.base import ObjectStore
+
+__all__ = ["Finding", "VerifyReport", "WalScope", "choose_backup", "verify_backup"]
+
+WORKERS = 2
+WalScope = Literal["all", "needed", "none"]
+
+
+def verify_backup(
+    store: ObjectStore,
+    codec: Codec,
+    catalog: Catalog,
+    backup: Backup,
+    *,
+    progress: ProgressSink,
+    wal: WalScope = "all",
+) -> VerifyReport:
+    """Read everything that a restore of ``backup`` may need.
+
+    ``wal``: "all" that goes on from it without a hole, on every timeline; what is "needed" to make it consistent; or
+    "none". Damage is reported, never raised; a store that does not answer raises.
+    """
+    findings = Findings()
+    workers = Workers(WORKERS)
+    if backup.problem:
+        findings.add("damaged", keys.sentinel(backup.name), backup.problem)
+    findings.count(objects=1)
+    FilesCheck(store, codec, backup, findings).run(workers, progress)
+    checked: tuple[CheckedWal, ...] = ()
+    if wal != "none" and backup.stop_lsn:
+        checked = WalCheck(store, codec, catalog, backup, findings, wal == "needed").run(workers, progress)
+    for path in backup.corrupt_files:
+        problem = f"the server found damaged pages in its file {path!r}: they were damaged when the backup was taken"
+        findings.add("damaged", keys.backup_folder(backup.name), problem)
+    return findings.report(backup.name, checked)
+
+
+def choose_backup(catalog: Catalog, name: str | None) -> Backup:
+    """The backup with that name, or the newest. Raises CheckFailed when there is none."""
+    if name is None:
+        if not catalog.backups:
+            raise CheckFailed("the repository holds no backup", hint="Take one with `pgbackup backup`.")
+        return max(catalog.backups, key=lambda backup: (backup.finished, backup.name))
+    found = catalog.backup(name)
+    if found is None:
+        known = ", ".join(sorted(backup.name for backup in catalog.backups)[-3:]) or "none"
+        raise CheckFailed(f"the repository has no backup {name}", hint=f"The newest ones are {known}.")
+    return found

@@ -1,0 +1,109 @@
+"""Which WAL belongs to a backup, decided from a catalog: what there is to read, and what should be there and is not.
+
+Pure: a Catalog in, plain values out. A path leads from the backup's start along the history of a timeline. Paths share
+their beginnings, so what is to be read is one row of segments for each timeline, each segment once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.lsn import SegmentName
+from pgbackup.core.timeline import TimelineHistory
+
+_NAMED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Whole segments of one timeline, numbers ``[first, end)``; perhaps none."""
+
+    timeline: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class MissingSegment:
+    """A segment that should be there, and why."""
+
+    segment: SegmentName
+    why: str
+
+
+def paths_of(catalog: Catalog, backup: Backup, *, only_needed: bool) -> list[TimelineHistory]:
+    """The ways on from a backup: to every timeline of which it is a part, or to its own."""
+    timelines = (backup.timeline,) if only_needed else catalog.timelines
+    return [catalog.history(timeline) for timeline in timelines if catalog.reach(backup, timeline) is not None]
+
+
+def without_history(catalog: Catalog, backup: Backup, *, only_needed: bool) -> list[int]:
+    """Timelines with WAL or backups of which nobody knows how they came about."""
+    timelines = (backup.timeline,) if only_needed else catalog.timelines
+    return [timeline for timeline in timelines if timeline > 1 and timeline not in catalog.histories]
+
+
+def spans_of(catalog: Catalog, backup: Backup, paths: list[TimelineHistory], *, only_needed: bool) -> list[Span]:
+    """The unbroken rows of whole segments on the paths, joined: on one timeline all of them begin alike.
+
+    The last timeline of a path has a row even when it is empty: its open segment may have pieces.
+    """
+    size = catalog.segment_bytes
+    rows: dict[int, tuple[int, int]] = {}
+    for history in paths:
+        number = backup.start_lsn // size
+        last = max(backup.stop_lsn - 1, 0) // size if only_needed else None
+        while True:
+            segment = history.segment_for(number, size)
+            is_there = (last is None or number <= last) and catalog.has(segment)
+            first, end = rows.get(segment.timeline, (number, number))
+            rows[segment.timeline] = first, max(end, number + is_there)
+            if not is_there:
+                break
+            number += 1
+    return [Span(timeline, *row) for timeline, row in sorted(rows.items())]
+
+
+def missing_segments(
+    catalog: Catalog, backup: Backup, paths: list[TimelineHistory], *, only_needed: bool
+) -> Iterator[MissingSegment]:
+    """What the backup needs to become consistent, then the holes: missing segments with WAL behind them."""
+    needed = catalog.missing(backup.start_lsn, backup.stop_lsn, catalog.history(backup.timeline))
+    for segment in needed[:_NAMED]:
+        yield MissingSegment(segment, f"backup {backup.name} needs it to become consistent")
+    named = set(needed)
+    for history in () if only_needed else paths:
+        for missing in _hole(catalog, backup, history):
+            if missing.segment not in named:
+                named.add(missing.segment)
+                yield missing
+
+
+def _hole(catalog: Catalog, backup: Backup, history: TimelineHistory) -> Iterator[MissingSegment]:
+    """The segments at which a path breaks off, when there is more behind them."""
+    reach = catalog.reach(backup, history.timeline)
+    if reach is None or reach.blocked_by is None:
+        return
+    size, first = catalog.segment_bytes, reach.blocked_by.number
+    behind = _next_stored(catalog, history, first)
+    if behind is None:
+        return
+    why = f"there is WAL behind it: {history.segment_for(behind, size)}"
+    for number in range(first, min(behind, first + _NAMED)):
+        yield MissingSegment(history.segment_for(number, size), why)
+
+
+def _next_stored(catalog: Catalog, history: TimelineHistory, number: int) -> int | None:
+    """The number of the next segment on a path behind ``number`` of which anything is stored."""
+    size = catalog.segment_bytes
+    found = [s.number for s, end in catalog.tails.items() if end and s.timeline == history.timeline]
+    found = [n for n in found if n > number]
+    for timeline, begin, _ in history.path():
+        numbers = catalog.segments.get(timeline, ())
+        index = bisect_left(numbers, max(number + 1, begin // size))
+        if index < len(numbers) and history.segment_for(numbers[index], size).timeline == timeline:
+            found.append(numbers[index])
+    return min(found, default=None)

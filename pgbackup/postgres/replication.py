@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgbackup.core.lsn import Lsn
-from pgbackup.errors import ConnectionLost, PgbackupError, PostgresError
+from pgbackup.errors import ConfigError, ConnectionLost, PgbackupError, PostgresError
 from pgbackup.postgres import server_errors
 from pgbackup.postgres.wire import Keepalive, WalData, format_status, parse_stream_message
 
@@ -41,9 +42,20 @@ class TimelineEnd:
     switch_lsn: Lsn
 
 
+def parse_conninfo(conninfo: str) -> dict[str, Any]:
+    """The options of a conninfo. Raises ConfigError, without libpq's words: they may quote a password."""
+    try:
+        return dict(conninfo_to_dict(conninfo))
+    except psycopg.Error:
+        raise ConfigError(
+            "PGBACKUP_DSN is not a connection string that libpq takes",
+            hint="Write key=value pairs or postgresql://user@host:port/, with options that libpq knows.",
+        ) from None
+
+
 def connection_parameters(conninfo: str, application_name: str, **extra: str) -> str:
-    """A libpq conninfo with our bounds where the operator set none."""
-    given = conninfo_to_dict(conninfo)
+    """A libpq conninfo with our bounds where the operator set none. Raises ConfigError for one that libpq refuses."""
+    given = parse_conninfo(conninfo)
     bounds = {
         "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
         "keepalives_idle": "20",

@@ -17,7 +17,7 @@ import psycopg
 from pgbackup.core.lsn import Lsn
 from pgbackup.errors import PgbackupError
 from pgbackup.postgres import server_errors
-from pgbackup.postgres.replication import connection_parameters
+from pgbackup.postgres.replication import connection_parameters, parse_conninfo
 
 _OPTIONS = "-c synchronous_commit=local -c statement_timeout=60000 -c lock_timeout=10000"
 
@@ -86,7 +86,7 @@ class Session:
     @classmethod
     def connect(cls, conninfo: str, *, application_name: str, database: str | None = None) -> Session:
         """Connect to ``database``, else the DSN's own, else ``postgres``. Raises what server_errors makes of it."""
-        given = psycopg.conninfo.conninfo_to_dict(conninfo)
+        given = parse_conninfo(conninfo)
         extra = {"dbname": database or str(given.get("dbname") or _environment_database())}
         options = f"{given.get('options') or ''} {_OPTIONS}".strip()
         text = connection_parameters(conninfo, application_name, options=options, **extra)

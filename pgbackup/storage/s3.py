@@ -51,6 +51,11 @@ class S3Store:
         return f"s3://{self._bucket.name}/{self._prefix}".rstrip("/")
 
     @property
+    def checksum_mode(self) -> str:
+        """When boto3 adds checksums of its own to requests: ``when_required`` off AWS, where many stores refuse them."""
+        return str(self._client.meta.config.request_checksum_calculation)
+
+    @property
     def min_part_bytes(self) -> int:
         return MIN_PART_BYTES
 

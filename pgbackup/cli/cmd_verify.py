@@ -31,9 +31,9 @@ _SHOWN = 50
 def command(app: App, *, name: str | None, wal: WalScope, as_json: bool) -> None:
     """Read a backup and its WAL back from the store and check everything in them.
 
-    Every file is compared with the checksums that Postgres wrote into the backup's manifest, every WAL segment with its
-    place, its size and its cluster, on every timeline that goes on from the backup. Writes nothing. Exit 1 when anything
-    is damaged or missing.
+    Every file is compared with the checksums that Postgres wrote into the backup's manifest, every WAL segment with
+    its place, its size and its cluster, on every timeline that goes on from the backup. Writes nothing. Exit 1 when
+    anything is damaged or missing.
     """
     from pgbackup.cli.progress import open_progress
     from pgbackup.engines.native.verify import choose_backup, verify_backup
@@ -49,8 +49,7 @@ def command(app: App, *, name: str | None, wal: WalScope, as_json: bool) -> None
     else:
         _print_report(report)
     if not report.ok:
-        things = "object is" if report.findings_total == 1 else "things are"
-        raise CheckFailed(f"backup {report.backup}: {report.findings_total} {things} damaged or missing")
+        raise CheckFailed(f"backup {report.backup} is not whole: {report.findings_total} findings")
 
 
 def _print_report(report: VerifyReport) -> None:

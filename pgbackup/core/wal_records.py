@@ -11,7 +11,7 @@ entry of dropped statistics.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -24,6 +24,7 @@ EventKind = Literal["commit", "abort", "restore point", "parameters"]
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _RECORD = struct.Struct("<IIQBB")
 _HEADER_BYTES = 24
+_CRC_OFFSET = 20
 _NEVER = 1 << 62
 _MAX_RECORD_BYTES = 1020 << 20
 
@@ -60,15 +61,17 @@ class WalScanner:
 
     ``stopped``: the rest of this segment holds nothing (a switch to the next one, or the end of WAL); feed the next
     segment, if there is one. ``not_before``: keep in ``stop`` the first complete record that begins at or after that
-    LSN, as (start, end).
+    LSN, as (start, end). ``crc``: computes the CRC-32C of a record's content and header, to check every record by;
+    the first one that does not fit raises ValueError. Without it records are believed.
     """
 
-    def __init__(self, not_before: Lsn | None = None) -> None:
+    def __init__(self, not_before: Lsn | None = None, *, crc: Callable[[memoryview], int] | None = None) -> None:
         self.last_record: Lsn | None = None
         self.end: Lsn | None = None
         self.stop: tuple[Lsn, Lsn] | None = None
         self.stopped = False
         self._not_before = not_before
+        self._crc = crc
         self._major: int | None = None
         self._begun: Lsn | None = None
         self._partial = bytearray()
@@ -115,6 +118,8 @@ class WalScanner:
             if offset >= limit and self.stop is None:
                 self.stop = (pages.lsn(offset), pages.end_lsn(end))
             last = (offset, end)
+            if self._crc is not None:
+                self._check(pages.lsn(offset), body[offset:end])
             if manager <= _RM_XACT:
                 yield from self._event(pages.lsn(offset), pages.end_lsn(end), body[offset:end])
                 if manager == _RM_XLOG and info & 0xF0 == _XLOG_SWITCH:
@@ -136,6 +141,8 @@ class WalScanner:
 
     def _record(self, start: Lsn, end: Lsn, record: bytes) -> Iterator[WalEvent]:
         """A record that ended in a later block than it began."""
+        if self._crc is not None:
+            self._check(start, record)
         self.last_record, self.end = start, end
         if self.stop is None and self._not_before is not None and start >= self._not_before:
             self.stop = (start, end)
@@ -154,10 +161,21 @@ class WalScanner:
         if event is not None:
             yield event
 
+    def _check(self, start: Lsn, record: bytes) -> None:
+        assert self._crc is not None
+        (stored,) = _U32.unpack_from(record, _CRC_OFFSET)
+        view = memoryview(record)
+        if self._crc(view) != stored:
+            raise ValueError(f"the record at {start} does not have its checksum")
+
     def _remember(self, data: bytes) -> None:
         """Keep the beginning of a record for the next block; of the kinds that nobody reads only the header."""
         self._partial += data
-        if len(self._partial) > _HEADER_BYTES and _RECORD.unpack_from(self._partial)[4] > _RM_XACT:
+        if (
+            self._crc is None
+            and len(self._partial) > _HEADER_BYTES
+            and _RECORD.unpack_from(self._partial)[4] > _RM_XACT
+        ):
             del self._partial[_HEADER_BYTES:]
 
     def _forget(self) -> None:

@@ -52,8 +52,8 @@ class S3Store:
 
     @property
     def checksum_mode(self) -> str:
-        """When boto3 adds checksums of its own to requests: ``when_required`` off AWS, where many stores refuse them."""
-        return str(self._client.meta.config.request_checksum_calculation)
+        """When boto3 adds checksums of its own: ``when_required`` off AWS, where many stores refuse them."""
+        return str(vars(self._client.meta.config).get("request_checksum_calculation", ""))
 
     @property
     def min_part_bytes(self) -> int:

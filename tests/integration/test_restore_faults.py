@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from pgbackup.core.recovery_target import Target
 from pgbackup.engines.native import restore_files, restore_place
 from pgbackup.engines.native.restore_place import CONTROL_TEMPORARY, MARKER
 from pgbackup.errors import CorruptObject, PgbackupError, RestoreError, StoreUnavailable
@@ -77,14 +76,12 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+# Plain tars end with zeros that nobody misses, and a flipped bit may hit one of them, or a header's unused field.
 UNPROVEN = {
-    # Plain WAL has nothing but Postgres' own CRC of each record; plain tars end with zeros that nobody misses.
-    ("flipped bit", "segment"),
-    ("flipped bit", "piece"),
     ("flipped bit", "part"),
+    ("flipped bit", "control"),
     ("cut by one byte", "part"),
     ("cut by one byte", "control"),
-    ("flipped bit", "control"),
 }
 
 
@@ -125,7 +122,7 @@ def test_every_damage_is_refused_with_the_key(make_server, source, codec):
                 assert "had been confirmed" in str(error)
             else:
                 assert isinstance(error, CorruptObject), (what, how, error)
-                assert error.key == key, (what, how, error)
+                assert key.startswith(error.key), (what, how, error)
             assert not (directory / "global" / "pg_control").exists(), (what, how)
             shutil.rmtree(directory)
         store.put(key, whole)

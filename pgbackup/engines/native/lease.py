@@ -1,8 +1,8 @@
 """The lease: which process runs scheduled backups, expiry and clean-up. Shipping WAL needs none.
 
 One mutable object with a heartbeat, taken by conditional put. The heartbeat moves while WAL moves and before each
-scheduled piece of work, never on an idle database. A lease that was given back, whose process is gone for certain, or that has not
-moved for STALE_SECONDS, may be taken over; the holder finds out at its next conditional put.
+scheduled piece of work, never on an idle database. A lease that was given back, whose process is gone for certain, or
+that has not moved for STALE_SECONDS, may be taken over; the holder finds out at its next conditional put.
 """
 
 from __future__ import annotations

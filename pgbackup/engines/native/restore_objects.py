@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pgbackup.core.catalog import Backup
-from pgbackup.errors import RestoreError
+from pgbackup.errors import CorruptObject, RestoreError
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
 
@@ -37,6 +37,8 @@ class BackupObjects:
             name = info.key.removeprefix(folder)
             if not name or (name.endswith("/") and not info.size_bytes):
                 continue
+            if not info.size_bytes:
+                raise CorruptObject(info.key, "it is empty", hint="Restore another backup.")
             total += info.size_bytes
             if _PART.match(name) or (backup.engine == "wal-e" and ".tar" in name):
                 parts.append((info.size_bytes, info.key))

@@ -18,14 +18,17 @@ from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_path import WalFile
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.core.timeline import Ancestor, TimelineHistory, history_name
+from pgbackup.core.wal_records import WalScanner
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.native.restore_sync import PUSH_BYTES, push_out, write_all
 from pgbackup.engines.native.wal_read import WalReader
 from pgbackup.errors import CorruptObject, NotInArchive, RestoreError
 from pgbackup.postgres.data_directory import Owner, make_directory, write_file
+from pgbackup.repository.manifest import FileChecksum
 
 FOLDER = "pgbackup_wal"
 PLAN_NAME = "recovery.json"
+_CHECKED_BYTES = 8 << 20
 
 
 class WalStager:
@@ -45,6 +48,24 @@ class WalStager:
         with ThreadPoolExecutor(threads, thread_name_prefix="stage-wal") as pool:
             for done in [pool.submit(self._write_or_stop, file) for file in plan.wal]:
                 done.result()
+
+        if self._reader.unproven:
+            self._check_records(plan)
+
+    def _check_records(self, plan: RecoveryPlan) -> None:
+        """Plain WAL: recovery would end without a word at the first damaged record, so look at each of them now."""
+        scanner = WalScanner(crc=_record_crc)
+        for file in plan.wal:
+            with (self._folder / str(file.segment)).open("rb") as stream:
+                for offset in range(0, file.used_bytes, _CHECKED_BYTES):
+                    block = stream.read(min(_CHECKED_BYTES, file.used_bytes - offset))
+                    try:
+                        for _ in scanner.feed(block, Lsn(file.segment.start + offset)):
+                            pass
+                    except ValueError as exc:
+                        raise CorruptObject(self._reader.key_of(file), str(exc)) from exc
+                    if scanner.stopped:
+                        break
 
     def write_plan(self, plan: RecoveryPlan) -> None:
         """Write what ``wal-fetch --tail`` has to know."""
@@ -90,6 +111,14 @@ def write_wal_file(reader: WalReader, file: WalFile, path: Path, owner: Owner | 
         ) from exc
     finally:
         os.close(descriptor)
+
+
+def _record_crc(record: memoryview) -> int:
+    """Postgres' CRC of a WAL record: what follows the header, then the header up to the CRC."""
+    checksum = FileChecksum("CRC32C")
+    checksum.update(record[24:])
+    checksum.update(record[:20])
+    return int.from_bytes(bytes.fromhex(checksum.hexdigest()), "little")
 
 
 @dataclass(frozen=True, slots=True)

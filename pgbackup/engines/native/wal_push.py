@@ -7,6 +7,7 @@ both. A segment must be what its name says, of the cluster that the prefix belon
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,13 +67,11 @@ class WalFileToPush:
             )
         try:
             with path.open("rb") as file:
-                page = _first_page(path, file.read(PAGE_BYTES)) if is_segment else None
-                size = file.seek(0, 2)
+                begin = file.read(PAGE_BYTES)
+                size = file.seek(0, os.SEEK_END)
         except OSError as exc:
             raise ConfigError(f"cannot read {path}", detail=exc.strerror or str(exc)) from exc
-        if page is not None:
-            _check_size(path, size, page.segment_bytes)
-        return cls(path, size, page)
+        return cls(path, size, _checked_page(path, segment, begin, size) if is_segment else None)
 
     def blocks(self) -> Iterator[bytes]:
         """The content. Raises ConfigError when it cannot be read, or is longer or shorter than it was."""
@@ -100,11 +99,10 @@ def push_wal_file(
     if file.page is None:
         check_key(store, codec)
     else:
-        _check_page(file, file.page, segment_bytes or file.page.segment_bytes)
-        version = (file.page.pg_major or 0) * 10000
-        claim_prefix(
-            store, ClusterDocument(file.page.system_identifier, file.page.segment_bytes, version), codec
-        )  # fmt: skip
+        size, version = file.page.segment_bytes, (file.page.pg_major or 0) * 10000
+        if segment_bytes not in (None, size):
+            raise WrongCluster(f"{file.path} was written with segments of {size} bytes instead of {segment_bytes}")
+        claim_prefix(store, ClusterDocument(file.page.system_identifier, size, version), codec)
     there = stored_keys(store, file.name)
     for key in there:
         _same_content(store, codec, key, file)
@@ -157,29 +155,15 @@ def _always_compressed(codec: Codec) -> Codec:
     return codec if codec.extension else codec.with_compression(Compression("zstd", 1))
 
 
-# -- what a segment has to be ---------------------------------------------------------------------------------------
-
-
-def _first_page(path: Path, data: bytes) -> FirstPage:
+def _checked_page(path: Path, name: str, begin: bytes, size: int) -> FirstPage:
+    """The header of a segment's first page, when it fits the segment's name and size. Raises WrongCluster."""
     try:
-        page = parse_first_page(data)
-        check_segment_bytes(page.segment_bytes)
+        page = parse_first_page(begin)
+        segment = SegmentName.parse(name, check_segment_bytes(page.segment_bytes))
     except ValueError as exc:
         raise WrongCluster(f"{path} is not a WAL segment", detail=str(exc)) from exc
+    if size != segment.segment_bytes:
+        raise WrongCluster(f"{path} has {size} bytes", detail=f"its header says {segment.segment_bytes}")
+    if problem := segment_problem(begin, segment, page.system_identifier):
+        raise WrongCluster(f"{path} is not the segment of its name", detail=problem)
     return page
-
-
-def _check_size(path: Path, size: int, segment_bytes: int) -> None:
-    if size != segment_bytes:
-        raise WrongCluster(f"{path} has {size} bytes", detail=f"its header says {segment_bytes}")
-
-
-def _check_page(file: WalFileToPush, page: FirstPage, segment_bytes: int) -> None:
-    try:
-        segment = SegmentName.parse(file.name.removesuffix(_PARTIAL), segment_bytes)
-    except ValueError as exc:
-        raise WrongCluster(f"{file.path} is not a segment of this cluster", detail=str(exc)) from exc
-    with file.path.open("rb") as opened:
-        problem = segment_problem(opened.read(PAGE_BYTES), segment, page.system_identifier)
-    if problem:
-        raise WrongCluster(f"{file.path} is not the segment of its name", detail=problem)

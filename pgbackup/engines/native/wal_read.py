@@ -28,7 +28,8 @@ _MAX_HISTORY_BYTES = 1 << 20
 class WalReader:
     """Reads the WAL of one repository; ``system_identifier`` is the cluster that it must belong to (None: any).
 
-    Safe for several threads.
+    ``unproven`` becomes true once something was read for which neither compression nor encryption vouches. Safe for
+    several threads.
     """
 
     def __init__(self, store: ObjectStore, codec: Codec, *, system_identifier: int | None = None) -> None:
@@ -36,6 +37,7 @@ class WalReader:
         self._codec = codec
         self._system_identifier = system_identifier
         self._extension = codec.extension
+        self.unproven = False
 
     def is_there(self, name: str) -> bool:
         """Whether the repository has a WAL file of that name, asked by reading, not by a listing."""
@@ -85,6 +87,7 @@ class WalReader:
         for piece in pieces:
             if piece.first > done:
                 break
+            self._judge(piece.key)
             data = read_piece(self._store, self._codec, piece)
             if done == 0 and (problem := segment_problem(data, segment, self._system_identifier)):
                 raise CorruptObject(piece.key, problem)
@@ -119,6 +122,11 @@ class WalReader:
         if buffer:
             yield offset, bytes(buffer)
 
+    def key_of(self, file: WalFile) -> str:
+        """The object, or the folder of pieces, behind a file, for people."""
+        name = str(file.segment)
+        return keys.pieces_folder(name) if file.source == "tail" else keys.wal(name, self._extension)
+
     def _checked(self, key: str, blocks: Iterable[bytes], segment: SegmentName) -> Iterator[bytes]:
         size = 0
         for block in blocks:
@@ -135,7 +143,12 @@ class WalReader:
     def _open(self, name: str) -> Iterator[tuple[str, ByteStream]]:
         with ExitStack() as stack:
             key, source = self._find(name, stack)
+            self._judge(key)
             yield key, self._codec.open(key, source)
+
+    def _judge(self, key: str) -> None:
+        if not self._codec.encrypted and not keys.split_extension(key)[1]:
+            self.unproven = True
 
     def _find(self, name: str, stack: ExitStack) -> tuple[str, ByteStream]:
         key = keys.wal(name, self._extension)

@@ -28,6 +28,7 @@ _NOT_NEEDED = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig", "man
 _KEPT_VARIABLES = ("PATH", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 
 _SETPRIV = shutil.which("setpriv")
+_STOP_SERVER = "QUIT"  # an immediate shutdown, which ends the backends too
 
 _copies: dict[Path, Path] = {}
 _copies_lock = threading.Lock()
@@ -70,7 +71,12 @@ class Account:
         if reads_everything and self.uid is not None and _SETPRIV:
             command, uid, gid, groups = [*self._with_capability(), *command], None, None, None
         else:
-            command, uid, gid, groups = [*ends_with_us(), *command], self.uid, self.gid, self._extra_groups()
+            command, uid, gid, groups = (
+                [*ends_with_us(_STOP_SERVER), *command],
+                self.uid,
+                self.gid,
+                self._extra_groups(),
+            )
         try:
             return subprocess.Popen(
                 command, user=uid, group=gid, extra_groups=groups, env=clean_environment(), cwd="/",
@@ -98,7 +104,7 @@ class Account:
     def _with_capability(self) -> list[str]:
         capability = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"]
         user = ["--reuid", str(self.uid), "--regid", str(self.gid), "--clear-groups"]
-        return [*(ends_with_us() or [str(_SETPRIV)]), *user, *capability]
+        return [*(ends_with_us(_STOP_SERVER) or [str(_SETPRIV)]), *user, *capability]
 
     def _extra_groups(self) -> list[int] | None:
         return None if self.uid is None else []
@@ -148,12 +154,14 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def ends_with_us() -> list[str]:
-    """A prefix that makes the kernel stop the program when we die, be it by SIGKILL. It goes by the thread that starts
-    the program, so only the main thread, which lives as long as we do, may ask for it."""
+def ends_with_us(signal_name: str = "KILL") -> list[str]:
+    """A prefix that makes the kernel send the program a signal when we die, be it by SIGKILL.
+
+    It goes by the thread that starts the program, so only the main thread, which lives as long as we do, may ask for it.
+    """
     if _SETPRIV is None or threading.current_thread() is not threading.main_thread():
         return []
-    return [_SETPRIV, "--pdeathsig", "QUIT"]
+    return [_SETPRIV, "--pdeathsig", signal_name]
 
 
 def _can_run(bindir: Path, account: Account) -> bool:

@@ -10,11 +10,12 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pgbackup.config.settings import Settings
 from pgbackup.core.schedule_spec import ScheduleSpec, next_due
 from pgbackup.engines.base import StopSignal
+from pgbackup.engines.native.backup_seal import resume_seals
 from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.resident_wal import ResidentWal
 from pgbackup.engines.native.wal_progress import WalProgress
@@ -24,11 +25,13 @@ from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.backup_job import BackupJob, BackupPorts
+from pgbackup.supervisor.memory import release_free_memory
 from pgbackup.supervisor.service import Service
 from pgbackup.supervisor.ticker import Ticker
 from pgbackup.supervisor.worker import Worker
 
 _TICK_SECONDS = 5
+_TRIM_SECONDS = 15
 _STOP_MARGIN_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,7 @@ class Resident:
         )
         ticker = Ticker()
         ticker.every(_TICK_SECONDS, job.tick)
+        ticker.every(_TRIM_SECONDS, release_free_memory)
         workers = [Worker("wal", receiver.run), Worker("jobs", job.run), Worker("ticker", ticker.run)]
         Service(workers, stop, stop_seconds=self._settings.stop_timeout.total_seconds()).run()
         self._release()
@@ -103,8 +107,13 @@ class Resident:
         return self._lease.acquire(facts.system_identifier, facts.timeline)
 
     def _backup(self, stop: StopSignal) -> None:
+        """One base backup, unless an earlier one was copied and only has to be sealed: then that is the backup."""
         coverage = ResidentWal(self.progress, self._store)
         coverage.wait_streaming(stop)
+        if resume_seals(self._store, self._settings.host, stop):
+            now = datetime.now(UTC)
+            if self._next_due(self._last_backup(), now) > now:
+                return
         self._take_backup(coverage, stop)
 
     def _release(self) -> None:

@@ -67,7 +67,7 @@ BEFORE_THE_COPY_IS_COMPLETE = [
     ("start_upload:part_002:1", "after"),
     ("put_part:part_002:1", "after"),
     ("complete:part_002:1", "before"),
-    ("put_part:part_003:1", "after"),
+    ("put_part:part_002:2", "after"),
     ("put_if_absent:pg_control:1", "after"),
     ("put_if_absent:backup_manifest:1", "after"),
     ("put_if_absent:files_metadata:1", "after"),

@@ -45,15 +45,23 @@ def start_demo(place: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def running_below(place: Path) -> list[str]:
-    """Processes whose command line names the demo's directories."""
+    """Processes whose command line or environment names the demo's directories, a moment after the demo has ended."""
+    deadline = time.monotonic() + 5
+    while (found := _processes_naming(str(place))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _processes_naming(text: str) -> list[str]:
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            text = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            command = (process / "cmdline").read_bytes()
+            environment = (process / "environ").read_bytes()
         except OSError:
             continue
-        if str(place) in text:
-            found.append(text)
+        if text.encode() in command + environment:
+            found.append(command.replace(b"\0", b" ").decode(errors="replace"))
     return found
 
 

@@ -1,0 +1,66 @@
+"""A base backup in a process of its own, measured: ``python -m tests.measured_backup CONNINFO [options]``.
+
+Prints the peak of its resident memory in MiB, the number of files, the seconds from the start to the seal, the raw and
+the stored bytes. The store is PGBACKUP_REPOSITORY's; WAL is shipped as `pgbackup backup` does without `pgbackup run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import threading
+import time
+from typing import Any
+
+from pgbackup.engines.base import SilentProgress
+from pgbackup.engines.native.base_backup import BackupRequest, take_backup
+from pgbackup.engines.native.wal_coverage import choose_coverage
+from pgbackup.repository import checksum_table
+from pgbackup.repository.codec import Codec, Compression
+from pgbackup.storage.open import open_store
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("conninfo")
+    parser.add_argument("--compression", default="zstd:1")
+    parser.add_argument("--spill-files", type=int)
+    parser.add_argument("--put-seconds", type=float, default=0.0, help="how long every part takes at least")
+    given = parser.parse_args()
+    if given.spill_files is not None:
+        checksum_table.ChecksumTable.__init__.__kwdefaults__["spill_files"] = given.spill_files
+    store: Any = open_store(os.environ["PGBACKUP_REPOSITORY"])
+    if given.put_seconds:
+        slow_down(store, given.put_seconds)
+    codec = Codec(Compression.parse(given.compression))
+    wal = choose_coverage(given.conninfo, "pgbackup", "pgbackup", store, codec, writer="measured")
+    request = BackupRequest(store, codec, given.conninfo, "pgbackup", wal, "here")
+    begin = time.monotonic()
+    result = take_backup(request, SilentProgress(), threading.Event())
+    seconds = time.monotonic() - begin
+    wal.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{peak:.1f} {result.files} {seconds:.3f} {result.raw_bytes} {result.stored_bytes}", flush=True)
+    os._exit(0)
+
+
+def slow_down(store: Any, seconds: float) -> None:
+    start_upload = store.start_upload
+
+    def start(key: str) -> Any:
+        upload = start_upload(key)
+        put_part = upload.put_part
+
+        def put(number: int, data: bytes) -> None:
+            time.sleep(seconds)
+            put_part(number, data)
+
+        upload.put_part = put
+        return upload
+
+    store.start_upload = start
+
+
+if __name__ == "__main__":
+    main()

@@ -89,9 +89,7 @@ def tar_members(store: ObjectStore, name: str, codec: Codec = ZSTD) -> dict[str,
     found = {}
     for info in store.list(keys.tar_folder(name)):
         with tarfile.open(fileobj=io.BytesIO(codec.decode(info.key, store.get(info.key)))) as tar:
-            found[info.key.rpartition("/")[2]] = [
-                member.name + "/" * member.isdir() for member in tar
-            ]
+            found[info.key.rpartition("/")[2]] = [member.name + "/" * member.isdir() for member in tar]
     return found
 
 

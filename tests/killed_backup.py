@@ -1,6 +1,6 @@
-"""A base backup in a process of its own that kills itself with SIGKILL at a given point: ``python -m tests.killed_backup``.
+"""A base backup in a process of its own that kills itself with SIGKILL at a given point.
 
-Arguments: conninfo, the point as ``operation:text:count`` (the count-th call of that operation of the store on a key
+``python -m tests.killed_backup``; arguments: conninfo, the point as ``operation:text:count`` (the count-th call of that operation of the store on a key
 that holds the text), optionally ``after`` (the call has its effect first). The store is PGBACKUP_REPOSITORY's.
 """
 

@@ -157,7 +157,7 @@ def clean_environment() -> dict[str, str]:
 def ends_with_us(signal_name: str = "KILL") -> list[str]:
     """A prefix that makes the kernel send the program a signal when we die, be it by SIGKILL.
 
-    It goes by the thread that starts the program, so only the main thread, which lives as long as we do, may ask for it.
+    It goes by the thread that starts the program, so only the main thread, which lives as long as we do, may ask.
     """
     if _SETPRIV is None or threading.current_thread() is not threading.main_thread():
         return []

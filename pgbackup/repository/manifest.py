@@ -104,6 +104,7 @@ class ManifestReader:
         self._key = key
         self._stream = stream
         self._hash = hashlib.sha256()
+        self._version = 0
         self.wal_ranges: list[WalRange] = []
         self.system_identifier: int | None = None
 
@@ -141,13 +142,17 @@ class ManifestReader:
         name, _, value = text.lstrip(b"{ ").partition(b":")
         if name == b'"System-Identifier"':
             self.system_identifier = int(value)
-        elif name != b'"PostgreSQL-Backup-Manifest-Version"' or int(value) not in (1, 2):
+        elif name == b'"PostgreSQL-Backup-Manifest-Version"' and int(value) in (1, 2):
+            self._version = int(value)
+        else:
             raise ValueError(f"unexpected line {text[:60]!r}")
 
     def _add_range(self, row: dict[str, Any]) -> None:
         self.wal_ranges.append(WalRange(int(row["Timeline"]), Lsn.parse(row["Start-LSN"]), Lsn.parse(row["End-LSN"])))
 
     def _check(self, line: bytes) -> None:
+        if not self._version:
+            raise ValueError("it does not name its version")
         stored = json.loads(b"{" + line.strip())["Manifest-Checksum"]
         if stored != self._hash.hexdigest():
             raise ValueError("its own checksum does not fit")

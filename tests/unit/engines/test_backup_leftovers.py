@@ -86,7 +86,7 @@ def backup_keys(store: MemoryStore) -> list[str]:
     return found + [upload.upload_id for upload in store.list_uploads()]
 
 
-# -- who is there ---------------------------------------------------------------------------------------------------
+# -- who is there -----------------------------------------------------------------------------------------------------
 
 
 def test_a_process_knows_itself_and_the_dead() -> None:
@@ -300,7 +300,7 @@ def test_our_own_seal_that_was_stored_before_its_answer_got_lost(store: MemorySt
     assert json.loads(store.get(keys.sentinel(NAME)))["UserData"]["pgbackup"]["wal_tail"] is True
 
 
-# -- the same start LSN -------------------------------------------------------------------------------------------------
+# -- the same start LSN -----------------------------------------------------------------------------------------------
 
 
 def seal_whole(store: MemoryStore) -> None:

@@ -77,7 +77,9 @@ def test_warnings_name_file_and_block() -> None:
     warnings.add('checksum verification failed in file "base/5/16384", block 12: calculated 1 but expected 2')
     warnings.add('further checksum verification failures in file "base/5/16384" will not be reported')
     warnings.add('file "base/5/16384" has a total of 6 checksum verification failures')
-    warnings.add('could not verify checksum in file "base/5/99", block 3: read buffer size 100 and page size 8192 differ')
+    warnings.add(
+        'could not verify checksum in file "base/5/99", block 3: read buffer size 100 and page size 8192 differ'
+    )
     warnings.add("6 total checksum verification failures")
     assert warnings.damaged() == {"base/5/16384": [7, 12]}
 

@@ -57,7 +57,10 @@ def test_version_2_names_the_cluster() -> None:
     assert read(make_manifest(FILES, START, STOP, system_identifier=1 << 63)).system_identifier == 1 << 63
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), st.binary(max_size=50)))
+names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+@given(st.dictionaries(names, st.binary(max_size=50), min_size=1))
 def test_round_trip(files: dict[str, bytes]) -> None:
     found = list(iter_manifest(io.BytesIO(make_manifest(files, START, STOP))))
     assert [(f.path, f.size_bytes) for f in found] == [(path, len(content)) for path, content in files.items()]

@@ -1,7 +1,8 @@
 """A base backup in a process of its own that kills itself with SIGKILL at a given point.
 
-``python -m tests.killed_backup``; arguments: conninfo, the point as ``operation:text:count`` (the count-th call of that operation of the store on a key
-that holds the text), optionally ``after`` (the call has its effect first). The store is PGBACKUP_REPOSITORY's.
+``python -m tests.killed_backup CONNINFO POINT [after]``. A point is ``operation:text:count``: the count-th call of that
+operation of the store on a key that holds the text; ``after``: the call has its effect first. The store is
+PGBACKUP_REPOSITORY's.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from pgbackup.repository.manifest import FileChecksum
 from pgbackup.storage.memory import MemoryStore
 from tests.made_wal import SYSTEM, MadeWal
 
+_REASON = "no recovery target specified"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ZSTD = Codec(Compression("zstd", 1))
 FILES = {
@@ -82,7 +83,7 @@ def make_manifest(
 
 
 def history_text(history: TimelineHistory) -> str:
-    return "".join(f"{a.timeline}\t{a.fork}\t{a.reason or 'no recovery target specified'}\n" for a in history.ancestors)
+    return "".join(f"{a.timeline}\t{a.fork}\t{a.reason}\n" for a in history.ancestors)
 
 
 @dataclass
@@ -165,7 +166,7 @@ class MadeRepository:
             self.put(keys.piece(str(segment), begin, begin + len(part), self.codec.extension), part)
 
     def history(self, timeline: int, *ancestors: tuple[int, Lsn]) -> TimelineHistory:
-        history = TimelineHistory(timeline, tuple(Ancestor(parent, fork) for parent, fork in ancestors))
+        history = TimelineHistory(timeline, tuple(Ancestor(parent, fork, _REASON) for parent, fork in ancestors))
         self.put(keys.wal(history_name(timeline), self.codec.extension), history_text(history).encode())
         return history
 

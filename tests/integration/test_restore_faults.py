@@ -76,7 +76,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-# Plain tars end with zeros that nobody misses, a manifest with a newline; a flipped bit may hit a header's unused field.
+# Plain tars end with zeros that nobody misses, a manifest with a newline; a bit may be of a header's unused field.
 UNPROVEN = {
     ("flipped bit", "part"),
     ("flipped bit", "control"),

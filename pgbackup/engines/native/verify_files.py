@@ -147,9 +147,8 @@ class FilesCheck:
             self._findings.add("unexpected", key, f"it holds {PG_CONTROL}, which belongs into {_CONTROL_TAR} alone")
         wanted = self._files.take(member.name)
         if self._files.known and wanted is None:
-            self._findings.add(
-                "unexpected", key, f"it holds the file {member.name!r}, which the manifest does not list"
-            )
+            problem = f"it holds the file {member.name!r}, which the manifest does not list, or another object brought"
+            self._findings.add("unexpected", key, problem)
         computed = FileChecksum(wanted.checksum_algorithm if wanted is not None else "NONE")
         while view := member.read(_READ_BYTES):
             computed.update(view)

@@ -17,7 +17,14 @@ from pgbackup.core.wal_segment_check import SegmentCheck, WalProblem
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.native.verify_pieces import PiecesCheck
 from pgbackup.engines.native.verify_report import CheckedWal, Findings
-from pgbackup.engines.native.verify_wal_paths import Span, missing_segments, paths_of, spans_of, without_history
+from pgbackup.engines.native.verify_wal_paths import (
+    Span,
+    histories_of,
+    missing_segments,
+    paths_of,
+    spans_of,
+    without_history,
+)
 from pgbackup.engines.native.verify_workers import Workers
 from pgbackup.engines.native.wal_read import WalReader
 from pgbackup.errors import CorruptObject, NotInArchive
@@ -43,20 +50,21 @@ class WalCheck:
         self._only_needed = only_needed
         self._extension = codec.extension
         self._system_identifier = backup.system_identifier or catalog.system_identifier or 0
+        self._paths = paths_of(catalog, backup, only_needed=only_needed)
+        self._histories = histories_of(self._paths)
         self._tail_ends: dict[SegmentName, int] = {}
 
     def run(self, workers: Workers, progress: ProgressSink) -> tuple[CheckedWal, ...]:
         """Read everything; returns what was read, a row for each timeline."""
         catalog, backup, size = self._catalog, self._backup, self._catalog.segment_bytes
-        paths = paths_of(catalog, backup, only_needed=self._only_needed)
-        spans = spans_of(catalog, backup, paths, only_needed=self._only_needed)
+        spans = spans_of(catalog, backup, self._paths, only_needed=self._only_needed)
         progress.start(f"WAL from {backup.start_lsn}", sum(span.end - span.first for span in spans) * size)
         try:
             workers.run_all(self._work(spans, workers.advance_of(progress)))
         finally:
             progress.finish()
         self._name_missing_histories()
-        for missing in missing_segments(catalog, backup, paths, only_needed=self._only_needed):
+        for missing in missing_segments(catalog, backup, self._paths, only_needed=self._only_needed):
             # One that was on its way when the catalog was read is no finding.
             if not stored_keys(self._store, str(missing.segment)):
                 key = keys.wal(str(missing.segment), self._codec.extension)
@@ -111,7 +119,7 @@ class WalCheck:
     def _pages(self, segment: SegmentName) -> SegmentCheck:
         return SegmentCheck(
             segment,
-            self._catalog.history(segment.timeline),
+            self._histories[segment.timeline],
             system_identifier=self._system_identifier,
             pg_major=self._backup.pg_major,
         )
@@ -125,7 +133,7 @@ class WalCheck:
 
     def _check_fork(self, span: Span) -> None:
         """The segment of a timeline's fork must begin with what its parent's has up to there."""
-        parent, size = self._catalog.history(span.timeline).parent, self._catalog.segment_bytes
+        parent, size = self._histories[span.timeline].parent, self._catalog.segment_bytes
         if parent is None or parent.fork % size == 0:
             return
         child = SegmentName.containing(span.timeline, parent.fork, size)

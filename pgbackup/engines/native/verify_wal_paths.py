@@ -40,6 +40,17 @@ def paths_of(catalog: Catalog, backup: Backup, *, only_needed: bool) -> list[Tim
     return [catalog.history(timeline) for timeline in timelines if catalog.reach(backup, timeline) is not None]
 
 
+def histories_of(paths: list[TimelineHistory]) -> dict[int, TimelineHistory]:
+    """The history of every timeline on the paths; a child's names its ancestors' too, should their own be missing."""
+    found = {}
+    for history in paths:
+        for index, ancestor in enumerate(history.ancestors):
+            found.setdefault(ancestor.timeline, TimelineHistory(ancestor.timeline, history.ancestors[:index]))
+    return found | {
+        history.timeline: history for history in paths if history.ancestors or history.timeline not in found
+    }
+
+
 def without_history(catalog: Catalog, backup: Backup, *, only_needed: bool) -> list[int]:
     """Timelines with WAL or backups of which nobody knows how they came about."""
     timelines = (backup.timeline,) if only_needed else catalog.timelines

@@ -153,14 +153,17 @@ def test_bytes_that_are_no_sentinel(data: bytes) -> None:
     assert backup.problem
 
 
-@pytest.mark.parametrize("name", ["base_x", "", "base_000000010000000000000006_pgbackup", "base_00000001000000000000000a"])
+@pytest.mark.parametrize(
+    "name", ["base_x", "", "base_000000010000000000000006_pgbackup", "base_00000001000000000000000a"]
+)
 def test_names_that_nobody_writes(name: str) -> None:
     assert "name" in read(name=name).backup.problem
 
 
+texts = st.text("aZ016:-/.é", max_size=20)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
 

@@ -1,0 +1,196 @@
+"""From objects to a Catalog: what every kind of object counts for, and that nothing unreadable hides the rest."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytest
+
+from pgbackup.core.catalog import TimeMark
+from pgbackup.core.lsn import MIB, Lsn, SegmentName
+from pgbackup.errors import StoreUnavailable
+from pgbackup.repository import keys
+from pgbackup.repository.catalog_reader import CatalogReader, read_catalog
+from pgbackup.repository.codec import Codec, Compression
+from pgbackup.storage.memory import MemoryStore
+from tests.made_backup import NOON, ZSTD, MadeRepository
+from tests.made_wal import SYSTEM
+
+START, STOP = Lsn(3 * MIB + 40), Lsn(3 * MIB + 400)
+
+
+@pytest.fixture
+def made() -> MadeRepository:
+    made = MadeRepository()
+    made.claim()
+    return made
+
+
+def read(made: MadeRepository):
+    return read_catalog(made.store, made.codec)
+
+
+def put_segments(made: MadeRepository, timeline: int, *numbers: int, extension: str = "zst") -> None:
+    for number in numbers:
+        made.store.put(keys.wal(str(SegmentName(timeline, number, made.segment_bytes)), extension), b"x")
+
+
+def put_pieces(made: MadeRepository, number: int, *ranges: tuple[int, int], timeline: int = 1) -> SegmentName:
+    segment = SegmentName(timeline, number, made.segment_bytes)
+    for first, end in ranges:
+        made.store.put(keys.piece(str(segment), first, end, "zst"), b"x")
+    return segment
+
+
+def test_an_empty_repository() -> None:
+    catalog = read_catalog(MemoryStore(), ZSTD)
+    assert (catalog.backups, dict(catalog.segments), catalog.system_identifier) == ((), {}, None)
+    assert catalog.segment_bytes == 16 * MIB
+
+
+def test_whole_segments_under_any_extension_once(made: MadeRepository) -> None:
+    put_segments(made, 1, 1, 2, 4)
+    put_segments(made, 1, 2, 5, extension="lz4")
+    put_segments(made, 1, 6, extension="")
+    put_segments(made, 2, 0xFFF, 0x1000, 0x1001)
+    catalog = read(made)
+    assert {t: list(n) for t, n in catalog.segments.items()} == {1: [1, 2, 4, 5, 6], 2: [0xFFF, 0x1000, 0x1001]}
+    assert catalog.has(SegmentName(1, 5, MIB))
+    assert not catalog.has(SegmentName(1, 3, MIB))
+    assert [(g.start // MIB, g.end // MIB) for g in catalog.gaps(1)] == [(3, 4)]
+
+
+def test_what_counts_for_nothing(made: MadeRepository) -> None:
+    for name in (
+        "000000010000000000000001.partial.zst", "000000010000000000000001_delta.zst", "000000010000000000000001.json",
+        "00000001000000000000000a.zst", "000000010000000000000001.00000028.backup.zst", "00000001000000000000FFFF.zst",
+        "readme.txt", "0000000100000000000001.zst",
+    ):  # fmt: skip
+        made.store.put(keys.WAL + name, b"x")
+    made.store.put(keys.WAL + "000000010000000000000007.zst", b"")
+    catalog = read(made)
+    assert (dict(catalog.segments), dict(catalog.tails)) == ({}, {})
+
+
+def test_tails_are_the_unbroken_pieces_from_the_start(made: MadeRepository) -> None:
+    whole = put_pieces(made, 5, (0, 100), (100, 300), (250, 400))
+    torn = put_pieces(made, 6, (0, 100), (101, 300))
+    overlapping = put_pieces(made, 7, (0, 500), (0, 100), (300, 600), (100, 200))
+    headless = put_pieces(made, 8, (1, 100))
+    too_long = put_pieces(made, 9, (0, MIB + 5))
+    made.store.put(keys.pieces_folder(str(torn)) + "nonsense", b"x")
+    assert dict(read(made).tails) == {whole: 400, torn: 100, overlapping: 600, headless: 0, too_long: MIB}
+
+
+def test_pieces_of_a_segment_that_is_whole_too(made: MadeRepository) -> None:
+    put_segments(made, 1, 5)
+    segment = put_pieces(made, 5, (0, 100))
+    catalog = read(made)
+    assert catalog.has(segment)
+    assert catalog.tails == {segment: 100}
+
+
+@pytest.mark.parametrize("codec", [ZSTD, Codec(Compression("lz4"), bytes(32)), Codec(Compression("none"))])
+def test_histories(codec: Codec) -> None:
+    made = MadeRepository(codec)
+    second = made.history(2, (1, Lsn(5 * MIB + 7)))
+    third = made.history(3, (1, Lsn(5 * MIB + 7)), (2, Lsn(9 * MIB)))
+    assert read(made).histories == {2: second, 3: third}
+
+
+def test_a_damaged_history_does_not_hide_the_rest(made: MadeRepository, caplog: pytest.LogCaptureFixture) -> None:
+    made.history(2, (1, Lsn(5)))
+    made.store.put(keys.wal("00000003.history", "zst"), b"damaged")
+    made.put(keys.wal("00000004.history", "zst"), b"not a line\n")
+    with caplog.at_level(logging.WARNING):
+        assert list(read(made).histories) == [2]
+    assert "00000003.history.zst" in caplog.text
+    assert "00000004.history.zst" in caplog.text
+
+
+def test_a_history_that_is_damaged_under_one_extension_only(made: MadeRepository) -> None:
+    made.store.put(keys.wal("00000002.history", "lz4"), b"damaged")
+    made.history(2, (1, Lsn(5)))
+    assert list(read(made).histories) == [2]
+
+
+def test_backups_in_order_with_one_that_cannot_be_read(made: MadeRepository) -> None:
+    newer = made.backup(Lsn(9 * MIB + 40), Lsn(9 * MIB + 400), minutes=60)
+    older = made.backup(START, STOP)
+    broken = "base_000000010000000000000006"
+    made.store.put(keys.sentinel(broken), b"{")
+    made.store.put(keys.sentinel("strange"), b"{}")
+    catalog = read(made)
+    assert [b.name for b in catalog.backups if not b.problem] == [older, newer]
+    assert {b.name for b in catalog.backups if b.problem} == {broken, "strange"}
+    assert catalog.system_identifier == SYSTEM
+
+
+def test_a_folder_without_sentinel_is_no_backup(made: MadeRepository) -> None:
+    name = made.backup(START, STOP)
+    made.store.delete([keys.sentinel(name)])
+    assert read(made).backups == ()
+
+
+def test_a_huge_sentinel_is_not_read(made: MadeRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = made.backup(START, STOP)
+    monkeypatch.setattr("pgbackup.repository.catalog_reader._MAX_SENTINEL_BYTES", 100)
+    assert "bytes" in read(made).backup(name).problem
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_the_segment_size_is_found(claimed: bool) -> None:
+    """From cluster.json, else from what the backups prove."""
+    made = MadeRepository(segment_bytes=64 * MIB)
+    if claimed:
+        made.claim()
+    else:
+        made.backup(Lsn(3 * 64 * MIB + 40), Lsn(3 * 64 * MIB + 80))
+    put_segments(made, 1, 3, 0x41)
+    catalog = read(made)
+    assert catalog.segment_bytes == 64 * MIB
+    assert list(catalog.segments[1]) == [3, 0x41]
+
+
+def test_time_marks(made: MadeRepository) -> None:
+    made.store.put(keys.mark(NOON, 1, 5 * MIB), b"")
+    made.store.put(keys.mark(NOON + timedelta(minutes=1), 2, 6 * MIB), b"")
+    made.store.put(keys.MARKS + "nonsense", b"")
+    assert read(made).marks == (
+        TimeMark(NOON, 1, Lsn(5 * MIB)), TimeMark(NOON + timedelta(minutes=1), 2, Lsn(6 * MIB)),
+    )  # fmt: skip
+    assert read_catalog(made.store, made.codec, with_marks=False).marks == ()
+
+
+def test_a_store_that_does_not_answer_is_an_error(made: MadeRepository) -> None:
+    made.history(2, (1, Lsn(5)))
+    made.backup(START, STOP)
+    for operation in ("get", "list", "list_level"):
+        made.store.fail_next(operation, StoreUnavailable("no"))
+        with pytest.raises(StoreUnavailable):
+            read(made)
+
+
+def test_a_backup_that_is_deleted_meanwhile(made: MadeRepository) -> None:
+    name = made.backup(START, STOP)
+
+    def delete(operation: str, key: str) -> None:
+        if operation == "get" and key == keys.sentinel(name):
+            made.store.on_call = None
+            made.store.delete([key])
+
+    made.store.on_call = delete
+    assert read(made).backups == ()
+
+
+def test_a_reader_that_is_asked_again_fetches_only_what_may_have_changed(made: MadeRepository) -> None:
+    name = made.backup(START, STOP)
+    made.history(2, (1, Lsn(5)))
+    reader = CatalogReader(made.store, made.codec)
+    first = reader.read()
+    made.store.calls.clear()
+    assert reader.read() == first
+    assert made.store.calls["get"] == 2, "cluster.json and metadata.json, where permanence may have changed"
+    made.store.delete([keys.sentinel(name)])
+    assert reader.read().backups == ()

@@ -100,7 +100,10 @@ class ObjectStore(Protocol):
         """Every object whose key begins with ``prefix`` and sorts after ``start_after``, in order of key (bytes)."""
 
     def list_level(self, prefix: str = "") -> tuple[Sequence[ObjectInfo], Sequence[str]]:
-        """The objects directly below ``prefix`` (which ends in ``/`` or is empty), and the folders with their ``/``."""
+        """The objects directly below ``prefix`` (which ends in ``/`` or is empty), and the folders with their ``/``.
+
+        A folder may be shown for a while after its last object was deleted.
+        """
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, in batches, in the order given. A key that is not there is no error."""

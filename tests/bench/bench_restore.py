@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -96,18 +97,20 @@ def test_restore_from_s3(
     ]  # fmt: skip
     environ = {**os.environ, **s3_tls_server.env("x"), "PYTHONPATH": str(Path(__file__).parents[2])}
     environ.pop("PGBACKUP_REPOSITORY", None)
-    begin = time.monotonic()
+    begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
         peak = peak_rss_mib(process)
         output, errors = process.communicate()
     seconds = time.monotonic() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert process.returncode == 0, errors
     done = json.loads(output)
     assert done["verified"]
     written = sum(p.stat().st_size for p in (workspace / "restored").rglob("*") if p.is_file())
     say(
         f"restore with {jobs} jobs on {machine()}, S3 over TLS: {written / 1e6:.0f} MB in {seconds:.1f} s with fsync = "
-        f"{written / 1e6 / seconds:.0f} MB/s; peak RSS {peak:.0f} MiB"
+        f"{written / 1e6 / seconds:.0f} MB/s; {cpu:.1f} s of CPU; peak RSS {peak:.0f} MiB; load {os.getloadavg()[0]:.1f}"
     )
     shutil.rmtree(workspace / "restored")
     store.close()

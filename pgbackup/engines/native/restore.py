@@ -114,7 +114,7 @@ class Restore:
             pieces_end = confirmed_by_pieces(self._store, catalog, history, start)
             if pieces_end is not None and (confirmed is None or confirmed < (history.timeline, pieces_end)):
                 confirmed = history.timeline, pieces_end
-        if request.scan:
+        if request.scan and request.target.kind not in ("latest", "immediate"):
             self._progress.start("reading WAL", None)
             evidence = RestoreScan(catalog, history, by_name, reader, self._progress).evidence(request.target)
             self._progress.finish()

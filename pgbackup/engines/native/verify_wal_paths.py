@@ -42,7 +42,7 @@ def paths_of(catalog: Catalog, backup: Backup, *, only_needed: bool) -> list[Tim
 
 def histories_of(paths: list[TimelineHistory]) -> dict[int, TimelineHistory]:
     """The history of every timeline on the paths; a child's names its ancestors' too, should their own be missing."""
-    found = {}
+    found: dict[int, TimelineHistory] = {}
     for history in paths:
         for index, ancestor in enumerate(history.ancestors):
             found.setdefault(ancestor.timeline, TimelineHistory(ancestor.timeline, history.ancestors[:index]))

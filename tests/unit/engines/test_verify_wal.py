@@ -1,4 +1,4 @@
-"""Verification of WAL: every path that goes on from a backup, holes, forks, pieces; and writers that come in between."""
+"""Verification of WAL: every path that goes on from a backup, holes, forks, pieces; and writers in between."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_pieces_beside_a_whole_segment_have_to_equal_it(branches: Branches) -> N
 
 def test_pieces_that_are_merged_while_they_are_read(branches: Branches) -> None:
     made = branches.made
-    first, second, third = piece_keys(branches, 3, 8)
+    first, second, _ = piece_keys(branches, 3, 8)
     parts = [made.codec.decode(key, made.store.get(key)) for key in (first, second)]
     name = keys.parse_piece(second)
     assert name is not None

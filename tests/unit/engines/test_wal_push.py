@@ -96,7 +96,7 @@ def test_other_content_is_an_error_that_names_both(push, store, wal, codec, tmp_
     assert keys.wal(NAME, "zst") in caught.value.message
     assert str(tmp_path / NAME) in caught.value.message
     assert store.get(keys.wal(NAME, "zst")) == before
-    assert len([i for i in store.list(keys.WAL)]) == 1
+    assert len(list(store.list(keys.WAL))) == 1
 
 
 def test_another_history_is_an_error(push, store) -> None:

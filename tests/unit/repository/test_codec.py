@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import lz4.frame
 import pytest
@@ -186,10 +187,8 @@ def test_random_damage_of_a_larger_object(codec: Codec, data: st.DataObject) -> 
     position = data.draw(st.integers(0, len(stored) - 1))
     new = data.draw(st.binary(max_size=40))
     stored[position : position + data.draw(st.integers(0, 40))] = new
-    try:
+    with suppress(CorruptObject):
         assert codec.decode(key_of(codec), bytes(stored)) == LARGE_CONTENT
-    except CorruptObject as exc:
-        assert exc.key == key_of(codec)
 
 
 LARGE_CONTENT = b"".join(os.urandom(100) * 3 for _ in range(1500))
@@ -210,11 +209,11 @@ def test_a_wrong_key_plaintext_and_ciphertext_are_told_apart() -> None:
     other = Codec(Compression("zstd", 1), bytes(32))
     with pytest.raises(CorruptObject, match=r"x\.zst is damaged: it was encrypted with another key"):
         other.decode("x.zst", SECRET.encode(CONTENT))
-    with pytest.raises(CorruptObject, match="encrypted .and no key is configured., or damaged"):
+    with pytest.raises(CorruptObject, match=r"encrypted \(and no key is configured\), or damaged"):
         PLAIN.decode("x.zst", SECRET.encode(CONTENT))
     with pytest.raises(CorruptObject, match="it is not encrypted, but an encryption key is configured"):
         SECRET.decode("x.zst", PLAIN.encode(CONTENT))
-    with pytest.raises(CorruptObject, match="its beginning|is not encrypted"):
+    with pytest.raises(CorruptObject, match="is not encrypted, or is damaged"):
         SECRET.decode("x", CONTENT)
 
 

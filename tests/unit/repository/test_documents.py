@@ -182,5 +182,5 @@ def test_cluster_document() -> None:
     ],
 )  # fmt: skip
 def test_a_cluster_document_that_is_none(text: str) -> None:
-    with pytest.raises(CorruptObject, match="cluster.json"):
+    with pytest.raises(CorruptObject, match=r"cluster\.json"):
         ClusterDocument.decode("pgbackup_005/cluster.json", text.encode("latin-1"))

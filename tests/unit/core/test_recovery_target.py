@@ -15,7 +15,7 @@ from tests.made_catalog import at
     [
         {"kind": "time"},
         {"kind": "latest", "lsn": at(1)},
-        {"kind": "time", "time": datetime(2026, 1, 1)},
+        {"kind": "time", "time": datetime(2026, 1, 1)},  # noqa: DTZ001 - that is the point
         {"kind": "name", "name": "x" * 64},
         {"kind": "name", "name": ""},
         {"kind": "xid", "xid": 0},

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pgbackup.core.catalog import Tablespace
 from pgbackup.core.lsn import Lsn, SegmentName
@@ -92,7 +93,7 @@ class MadeRepository:
 
     codec: Codec = ZSTD
     segment_bytes: int = 1 << 20
-    store: MemoryStore = field(default_factory=MemoryStore)
+    store: Any = field(default_factory=MemoryStore)
     system_identifier: int = SYSTEM
 
     def claim(self) -> None:

@@ -108,9 +108,10 @@ def test_restore_from_s3(
     done = json.loads(output)
     assert done["verified"]
     written = sum(p.stat().st_size for p in (workspace / "restored").rglob("*") if p.is_file())
+    rate = written / 1e6 / seconds
     say(
         f"restore with {jobs} jobs on {machine()}, S3 over TLS: {written / 1e6:.0f} MB in {seconds:.1f} s with fsync = "
-        f"{written / 1e6 / seconds:.0f} MB/s; {cpu:.1f} s of CPU; peak RSS {peak:.0f} MiB; load {os.getloadavg()[0]:.1f}"
+        f"{rate:.0f} MB/s; {cpu:.1f} s of CPU; peak RSS {peak:.0f} MiB; load average {os.getloadavg()[0]:.1f}"
     )
     shutil.rmtree(workspace / "restored")
     store.close()

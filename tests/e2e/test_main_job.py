@@ -49,6 +49,8 @@ def test_restored_to_every_kind_of_target(
     make_program: MakeProgram,
     restore: Callable[..., ThrowawayServer],
 ) -> None:
+    if encrypted and pg_major not in (14, 18):
+        pytest.skip("encryption does not depend on the version: the oldest and the newest are enough")
     server = make_server(pg_major)
     settings = {"PGBACKUP_ENCRYPTION_KEY": new_key(), "PGBACKUP_ENCRYPTION_KEY_TRANSFORM": "hex"} if encrypted else {}
     program = make_program(server, s3=True, **settings)

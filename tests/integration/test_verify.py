@@ -20,7 +20,7 @@ from pgbackup.storage.memory import MemoryStore
 from tests.archiving import Archiver
 from tests.base_backups import ZSTD, take
 from tests.fix_postgres import ServerFactory
-from tests.streaming import streaming
+from tests.streaming import flush_lsn, streaming
 
 SECRET = Codec(Compression("lz4"), bytes(range(32)))
 
@@ -92,7 +92,8 @@ def test_after_a_promotion_every_branch_is_whole(make_server: ServerFactory) -> 
         standby.execute("INSERT INTO t SELECT generate_series(1, 5000)")
         standby.execute("SELECT pg_switch_wal()")
         standby.execute("INSERT INTO t SELECT generate_series(1, 5000)")
-        receiver.wait_for(lambda position: position.timeline == 2)
+        end = flush_lsn(standby)
+        receiver.wait_for(lambda position: position.timeline == 2 and position.confirmed >= end)
     report = verify(store)
     assert report.findings == ()
     assert [row.timeline for row in report.wal] == [1, 2]

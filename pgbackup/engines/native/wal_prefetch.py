@@ -104,7 +104,7 @@ class Prefetcher:
                     break
                 self._fill(pool)
                 self._sleep(_TICK_SECONDS)
-        for segment in self._ready:
+        for segment in (*self._ready, *self._under_way):
             (self._folder / str(segment)).unlink(missing_ok=True)
 
     def _fill(self, pool: ThreadPoolExecutor) -> None:

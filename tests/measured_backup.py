@@ -11,7 +11,7 @@ import os
 import resource
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 from pgbackup.engines.base import SilentProgress
 from pgbackup.engines.native.base_backup import BackupRequest, take_backup
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--put-seconds", type=float, default=0.0, help="how long every part takes at least")
     given = parser.parse_args()
     if given.spill_files is not None:
-        checksum_table.ChecksumTable.__init__.__kwdefaults__["spill_files"] = given.spill_files
+        cast("dict[str, int]", checksum_table.ChecksumTable.__init__.__kwdefaults__)["spill_files"] = given.spill_files
     store: Any = open_store(os.environ["PGBACKUP_REPOSITORY"])
     if given.put_seconds:
         slow_down(store, given.put_seconds)

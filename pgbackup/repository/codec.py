@@ -168,7 +168,7 @@ class _Plain:
     """No compression."""
 
     def write(self, data: bytes) -> bytes:
-        return data
+        return bytes(data)
 
     def finish(self) -> bytes:
         return b""

@@ -149,15 +149,15 @@ def read_key(text: str, transform: str) -> bytes:
     ``none``: the text's own bytes, at least 25, padded with zero bytes or cut to 32. ``hex``, ``base64``: 32 bytes.
     """
     if transform == "none":
-        key = text.encode()
+        key = text.encode("utf-8", "surrogateescape")
         if len(key) < _MIN_TEXT_KEY_BYTES:
             raise ValueError(f"a key needs at least {_MIN_TEXT_KEY_BYTES} bytes, this one has {len(key)}")
         return key[:KEY_BYTES].ljust(KEY_BYTES, b"\0")
     try:
         if transform == "hex":
-            key = binascii.unhexlify(text.encode())
+            key = binascii.unhexlify(text.encode("utf-8", "replace"))
         elif transform == "base64":
-            key = base64.b64decode(text.encode(), validate=True)
+            key = base64.b64decode(text.encode("utf-8", "replace"), validate=True)
         else:
             raise ValueError(f"no key transform is called {transform!r}; there are none, hex and base64")
     except binascii.Error:

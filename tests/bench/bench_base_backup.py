@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pgbackup.postgres.server_settings import SettingValue
 from pgbackup.postgres.throwaway import ThrowawayServer
 from tests.fix_postgres import ServerFactory
 from tests.fix_store import S3Env
@@ -30,7 +31,7 @@ _MB_PER_SCALE = 15
 
 @pytest.fixture
 def pgbench_server(make_server: ServerFactory) -> ThrowawayServer:
-    settings = {"max_wal_size": "8GB", "shared_buffers": "256MB", "autovacuum": False}
+    settings: dict[str, SettingValue] = {"max_wal_size": "8GB", "shared_buffers": "256MB", "autovacuum": False}
     server = make_server(MAJOR, settings=settings)
     pgbench = server.installation.tool("pgbench")
     scale = str(max(1, DATABASE_MB // _MB_PER_SCALE))
@@ -49,7 +50,7 @@ def database_mb(server: ThrowawayServer) -> float:
 
 def read_and_compress(server: ThrowawayServer) -> float:
     """Seconds of pg_basebackup with zstd in the client and nothing written."""
-    command = [
+    command: list[str | Path] = [
         server.installation.tool("pg_basebackup"), "--dbname", server.conninfo(), "--compress",
         "client-zstd:level=1,workers=2", "-Ft", "-X", "none", "--checkpoint", "fast", "-D", "-",
     ]  # fmt: skip
@@ -90,6 +91,6 @@ def test_against_pg_basebackup(pgbench_server: ThrowawayServer, s3_env: S3Env) -
 @pytest.mark.parametrize("compression", ["zstd:3", "zstd:9", "zstd:19", "lz4", "none"])
 def test_memory_of_every_compression(compression: str, make_server: ServerFactory, s3_env: S3Env) -> None:
     server = make_server()
-    server.execute("CREATE TABLE t AS SELECT i, md5(i::text) AS t FROM generate_series(1, 3000000) i; CHECKPOINT")
+    server.execute("CREATE TABLE t AS SELECT i, md5(i::text) AS t FROM generate_series(1, 600000) i; CHECKPOINT")
     seconds, peak, raw, stored = back_up(server, s3_env(tls=True), "--compression", compression)
     say(f"{compression}: {raw:.0f} MB in {seconds:.2f} s, stored {stored:.0f} MB, peak RSS {peak:.0f} MiB")

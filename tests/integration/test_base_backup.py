@@ -19,6 +19,9 @@ from pgbackup.storage.memory import MemoryStore
 from tests.base_backups import BackupThread, extract, leftovers, put_wal, sentinel, take, tar_members
 from tests.fix_postgres import ServerFactory
 
+# The test copies WAL out of the server's directory, where the other backup's checkpoint would remove it.
+KEEPS_WAL = {"wal_keep_size": "1GB"}
+
 
 def start_copy(
     make_server: ServerFactory, store: ObjectStore, name: str, major: int, codec: Codec | None = None
@@ -203,7 +206,7 @@ def test_damaged_pages_can_be_refused(pg_major: int, make_server: ServerFactory)
 
 
 def test_two_backups_at_once_do_not_mix(pg_major: int, make_server: ServerFactory) -> None:
-    server = make_server(pg_major)
+    server = make_server(pg_major, settings=KEEPS_WAL)
     server.execute("CREATE TABLE t AS SELECT repeat(md5(i::text), 20) FROM generate_series(1, 20000) i")
     store = MemoryStore()
     first = BackupThread(server, store, max_rate=20_000_000)
@@ -218,7 +221,7 @@ def test_two_backups_at_once_do_not_mix(pg_major: int, make_server: ServerFactor
 
 def test_two_backups_that_begin_together(make_server: ServerFactory) -> None:
     """They may share the checkpoint, and with it the name: then one of them has to try again."""
-    server = make_server()
+    server = make_server(settings=KEEPS_WAL)
     store = MemoryStore()
     for _ in range(3):
         both = [BackupThread(server, store) for _ in range(2)]

@@ -207,10 +207,9 @@ def _first_there(blocks: Iterator[bytes], other: Callable[[], Iterator[bytes]]) 
 
 
 def _limited(blocks: Iterator[bytes], limit: int) -> Iterator[bytes]:
+    """The first ``limit`` bytes. The rest is read all the same: what is wrong there may prove that all of it is."""
     left = limit
     for block in blocks:
-        if len(block) >= left:
+        if left:
             yield block[:left]
-            return
-        yield block
-        left -= len(block)
+        left = max(0, left - len(block))

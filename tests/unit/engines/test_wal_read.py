@@ -145,6 +145,8 @@ def test_pieces_of_two_branches_are_refused(store):
     put_pieces(store, FIVE, bytes(other), [(16_000, 24_000)])
     with pytest.raises(CorruptObject, match="are others than in"):
         list(reader(store).tail(FIVE))
+    with pytest.raises(CorruptObject, match="are others than in"):
+        list(reader(store).planned(WalFile(FIVE, "tail", 10_000)))
 
 
 def test_pages_come_in_whole_pages(store):

@@ -294,6 +294,7 @@ def test_a_limit_that_is_met_exactly() -> None:
         ("x" * 25, "none", b"x" * 25 + bytes(7)),
         ("x" * 40, "none", b"x" * 32),
         ("ä" * 13, "none", ("ä" * 13).encode() + bytes(6)),
+        ("\udcff" * 32, "none", b"\xff" * 32),
         ("00" * 32, "hex", bytes(32)),
         ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "base64", bytes(32)),
     ],
@@ -310,6 +311,7 @@ def test_keys_as_wal_g_reads_them(text: str, transform: str, key: bytes) -> None
         ("zz" * 32, "hex"),
         ("AAAA", "base64"),
         ("!secret!", "base64"),
+        ("\udcff" * 32, "hex"),
         ("x" * 32, "rot13"),
     ],
 )
@@ -331,6 +333,7 @@ def test_keys_that_cannot_be_used_are_refused_without_being_shown(text: str, tra
 def test_compressions(text: str, compression: Compression, extension: str) -> None:
     assert Compression.parse(text) == compression
     assert compression.extension == extension
+    assert Codec(compression, KEY).encoder().write(memoryview(b"")) is not None  # type: ignore[arg-type]
     assert Compression.parse(str(compression)) == compression
 
 

@@ -129,9 +129,9 @@ def read_all(parts: list[bytearray]) -> dict[str, bytes | None]:
 
 # -- any tar, cut anywhere ----------------------------------------------------------------------------------------
 
-_segment = st.text(
-    st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=40
-).filter(lambda text: text not in (".", "..") and not is_dropped(text))
+_segment = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
+    lambda text: text not in (".", "..") and not is_dropped(text)
+)
 _names = st.lists(_segment, min_size=1, max_size=6).map("/".join).filter(lambda name: name != PG_CONTROL)
 
 

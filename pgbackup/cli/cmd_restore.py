@@ -133,7 +133,7 @@ def _target(options: dict[str, Any], zone_name: str | None) -> Target:
             case ["to_lsn"]:
                 return Target("lsn", lsn=Lsn.parse(options["to_lsn"]), **common)
             case ["to_xid"]:
-                return Target("xid", xid=int(options["to_xid"]), **common)
+                return Target("xid", xid=_xid(options["to_xid"]), **common)
             case ["to_name"]:
                 return Target("name", name=options["to_name"], **common)
             case ["immediate"]:
@@ -141,6 +141,12 @@ def _target(options: dict[str, Any], zone_name: str | None) -> Target:
         return Target(**common)
     except ValueError as exc:
         raise click.UsageError(f"{exc}.") from exc
+
+
+def _xid(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError(f"not a transaction id: {text!r}")
+    return int(text)
 
 
 def _zone_name(app: App, given: str | None) -> str | None:

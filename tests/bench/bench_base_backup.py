@@ -91,6 +91,6 @@ def test_against_pg_basebackup(pgbench_server: ThrowawayServer, s3_env: S3Env) -
 @pytest.mark.parametrize("compression", ["zstd:3", "zstd:9", "zstd:19", "lz4", "none"])
 def test_memory_of_every_compression(compression: str, make_server: ServerFactory, s3_env: S3Env) -> None:
     server = make_server()
-    server.execute("CREATE TABLE t AS SELECT i, md5(i::text) AS t FROM generate_series(1, 600000) i; CHECKPOINT")
+    server.execute("CREATE TABLE t AS SELECT i, md5(i::text) AS t FROM generate_series(1, 300000) i; CHECKPOINT")
     seconds, peak, raw, stored = back_up(server, s3_env(tls=True), "--compression", compression)
     say(f"{compression}: {raw:.0f} MB in {seconds:.2f} s, stored {stored:.0f} MB, peak RSS {peak:.0f} MiB")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -186,6 +187,25 @@ def test_a_stock_server_needs_nothing_of_ours_and_cleans_up(repository, source):
     server.wait_promoted()
     assert wait_until(lambda: not (result.directory / FOLDER).exists(), 10)
     assert not (result.directory / "recovery.signal").exists()
+
+
+def test_a_server_that_crashes_during_recovery_goes_on(repository, source, make_server):
+    repository.archiver.backup(source)
+    for n in range(1, 4):
+        insert(source, n)
+        source.execute("SELECT pg_switch_wal()")
+    insert(source, 4)
+    repository.archiver.wal(source)
+    directory = repository.restore().directory
+    server = make_server.over(directory, source.major, start=False)
+    for pause in (0.03, 0.1, 0.2):
+        server.start(wait=False)
+        time.sleep(pause)
+        server.kill()
+        (directory / "postmaster.pid").unlink(missing_ok=True)
+    server.start()
+    server.wait_promoted()
+    assert rows(server) == [1, 2, 3, 4]
 
 
 # -- settings that came along -----------------------------------------------------------------------------------------

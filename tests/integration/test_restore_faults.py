@@ -86,6 +86,9 @@ UNPROVEN = {
 }
 
 
+BRIEFLY = {"lz4": ("flipped bit", "cut by one byte"), "encrypted": ("flipped bit", "cut by one byte", "trailing byte")}
+
+
 def needed_segments(repository: Repository) -> list[str]:
     """The whole segments from the backup's start on."""
     infos, _ = repository.store.list_level(keys.BASEBACKUPS)
@@ -112,7 +115,7 @@ def test_every_damage_is_refused_with_the_key(make_server, source, codec):
     for what, key in object_keys(repository).items():
         whole = store.get(key)
         for how, damage in DAMAGE.items():
-            if codec == "none" and (how, what) in UNPROVEN:
+            if (codec == "none" and (how, what) in UNPROVEN) or (codec in BRIEFLY and how not in BRIEFLY[codec]):
                 continue
             store.put(key, damage(whole))
             directory = make_server.new_directory(f"{what} {how}")

@@ -32,11 +32,12 @@ _JOIN_SECONDS = 3.0
 
 @dataclass(slots=True)
 class _Object:
-    """One object on its way; encoder and writer belong to the encoding thread."""
+    """One object on its way; encoder and writer belong to the encoding thread, which makes the encoder when its turn
+    has come: at high levels each takes tens of megabytes, so there is only one at a time."""
 
     key: str
-    encoder: Encoder
     writer: ObjectWriter
+    encoder: Encoder | None = None
 
 
 class BackupPipeline:
@@ -145,8 +146,7 @@ class BackupPipeline:
     # -- handing on -----------------------------------------------------------------------------------------------
 
     def _open(self, key: str) -> None:
-        encoder = self._codec.encoder(threads=self._encoder_threads)
-        self._object = _Object(key, encoder, self._uploads.open(key))
+        self._object = _Object(key, self._uploads.open(key))
 
     def _close(self) -> None:
         assert self._object is not None
@@ -197,8 +197,11 @@ class BackupPipeline:
         return None
 
     def _encode(self, target: _Object, block: bytes | None) -> None:
+        if target.encoder is None:
+            target.encoder = self._codec.encoder(threads=self._encoder_threads)
         data = target.encoder.write(block) if block is not None else target.encoder.finish()
         if data:
             target.writer.write(data)
         if block is None:
+            target.encoder = None
             self._uploads.complete(target.key)

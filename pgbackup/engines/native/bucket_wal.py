@@ -58,7 +58,8 @@ class BucketWal:
         wanted = segments_covering(timeline, self._start, lsn, segment_bytes)
         if not wanted:
             return []
-        after = f"{keys.WAL}{wanted[0]}"
+        # The key before the first one's: without compression the name itself is the key that is looked for.
+        after = f"{keys.WAL}{wanted[0]}"[:-1]
         there = set()
         for info in self._store.list(keys.WAL + f"{timeline:08X}", start_after=after):
             name = keys.split_extension(info.key.removeprefix(keys.WAL))[0]

@@ -320,6 +320,31 @@ def test_two_restores_into_one_directory(repository):
     assert (directory / "global" / "pg_control").exists()
 
 
+def test_a_restore_with_tablespaces_that_failed_is_repeated(make_server, source, monkeypatch):
+    monkeypatch.setattr(restore_files, "_RETRY_SECONDS", ())
+    location = make_server.new_directory("fast")
+    source.execute(f"CREATE TABLESPACE fast LOCATION '{location}'")
+    source.execute("CREATE TABLE there TABLESPACE fast AS SELECT g FROM generate_series(1, 1000) g")
+    repository = filled(Repository(make_server), source)
+    directory, new = make_server.new_directory("target"), make_server.new_directory("new")
+    restore = repository.prepare(directory=directory, tablespace_map={str(location): str(new)})
+    plan = restore.plan()
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "open_read" and "pg_control.tar" in key:
+            raise StoreUnavailable("no answer")
+
+    repository.store.on_call = fail
+    with pytest.raises(StoreUnavailable):
+        restore.run(plan)
+    repository.store.on_call = None
+    assert (new / MARKER).exists()
+    assert any(path.name.startswith("PG_") for path in new.iterdir())
+    server = repository.recovered(major=source.major, directory=directory, tablespace_map={str(location): str(new)})
+    assert server.execute("SELECT count(*) FROM there") == [(1000,)]
+    assert not (new / MARKER).exists()
+
+
 # -- places that are not free -----------------------------------------------------------------------------------------
 
 

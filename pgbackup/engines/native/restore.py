@@ -144,7 +144,9 @@ class Restore:
         for file in plan.wal:
             by_timeline.setdefault(file.segment.timeline, []).append(str(file.segment))
         for names in by_timeline.values():
-            for info in self._store.list(f"{keys.WAL}{names[0][:8]}", start_after=f"{keys.WAL}{names[0]}"):
+            # The key before the first one's: without compression the name itself is the key.
+            before = f"{keys.WAL}{names[0]}"[:-1]
+            for info in self._store.list(f"{keys.WAL}{names[0][:8]}", start_after=before):
                 if info.key[len(keys.WAL) :][:24] > names[-1]:
                     break
                 total += info.size_bytes
@@ -241,6 +243,9 @@ class Restore:
             notes.append(
                 "the files belong to root, as their directory does, and a server does not run as root: chown it"
             )
+        image = self._request.environ.get("PGDATA", "")
+        if image and Path(image) != claim.place.directory and Path(image).is_relative_to(claim.place.directory):
+            notes.append(f"PGDATA is {image}: a server of this image looks there, not in {claim.place.directory}")
         if not self.staged and (missing := secrets_needed(self._request.environ)):
             notes.append(f"the server's environment must have {', '.join(missing)} until recovery has ended")
         return notes

@@ -50,6 +50,12 @@ def test_standby_follows_and_can_be_promoted(make_server: ServerFactory, pg_majo
         standby = make_server.standby_of(primary, slot="standby")
         writer.wait_more(20)
         writer.stop()
+    end = primary.execute("SELECT pg_current_wal_flush_lsn()::text")[0][0]
+    received = "SELECT coalesce(pg_last_wal_receive_lsn() >= %s::pg_lsn, false)"
+    deadline = time.monotonic() + 60
+    while standby.execute(received, (end,)) != [(True,)]:
+        assert time.monotonic() < deadline, "the standby does not follow"
+        time.sleep(0.05)
     primary.stop("fast")
     standby.promote()
     primary.start()

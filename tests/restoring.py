@@ -7,9 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.recovery_target import Target
 from pgbackup.engines.native.restore import Restore, RestoreRequest, RestoreResult
+from pgbackup.errors import PgbackupError
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec, Compression
@@ -67,3 +70,20 @@ def rows(server: ThrowawayServer) -> list[int]:
 
 def timeline(server: ThrowawayServer) -> int:
     return int(server.execute("SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0][:8], 16)
+
+
+def filled(repository: Repository, source: ThrowawayServer) -> Repository:
+    repository.archiver.backup(source)
+    for n in (1, 2):
+        insert(source, n)
+        source.execute("SELECT pg_switch_wal()")
+    insert(source, 3)
+    repository.archiver.wal(source)
+    return repository
+
+
+def assert_does_not_start(directory: Path, source: ThrowawayServer, repository: Repository) -> None:
+    assert not (directory / "global" / "pg_control").exists()
+    server = repository.factory.over(directory, source.major, start=False)
+    with pytest.raises(PgbackupError):
+        server.start()

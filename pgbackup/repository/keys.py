@@ -143,6 +143,11 @@ def mark(server_time: datetime, timeline: int, lsn: int) -> str:
     return f"{MARKS}{server_time.astimezone(UTC).strftime(_MARK_TIME)}-{timeline:08X}-{lsn:016X}"
 
 
+def marks_until(moment: datetime) -> str:
+    """What sorts after every mark of ``moment`` and earlier ones, and before those of later moments."""
+    return f"{MARKS}{moment.astimezone(UTC).strftime(_MARK_TIME)}~"
+
+
 def parse_mark(key: str) -> tuple[datetime, int, Lsn] | None:
     """(server time, timeline, LSN) of a time mark's key, or None."""
     match = _MARK.match(key.removeprefix(MARKS)) if key.startswith(MARKS) else None

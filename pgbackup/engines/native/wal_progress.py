@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from pgbackup.core.lsn import Lsn
 from pgbackup.engines.base import StopSignal
+from pgbackup.engines.native.upload_stats import UploadStats
 from pgbackup.errors import BackupError, PgbackupError
 
 
@@ -34,9 +35,10 @@ class WalPosition:
 
 
 class WalProgress:
-    """The latest WalPosition, and waiting for one."""
+    """The latest WalPosition, and waiting for one; and what the uploads of all sessions have come to."""
 
     def __init__(self) -> None:
+        self.uploads = UploadStats()
         self._changed = threading.Condition()
         self._position = WalPosition()
         self._beat = time.monotonic()

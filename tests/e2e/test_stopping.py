@@ -38,14 +38,17 @@ def test_before_the_server_can_be_reached(
     assert resident.terminate() < STOP_SECONDS
 
 
+@pytest.mark.parametrize("template", [False, True], ids=["plain URL", "URL with placeholders"])
 def test_while_the_server_accepts_and_says_nothing(
-    make_server: ServerFactory, make_program: MakeProgram, tcp_proxy: MakeProxy
+    template: bool, make_server: ServerFactory, make_program: MakeProgram, tcp_proxy: MakeProxy
 ) -> None:
     """A connection attempt is a call into libpq that cannot be interrupted: it is left behind."""
     server = make_server()
     proxy = tcp_proxy(("127.0.0.1", server.port))
     proxy.pause()
     program = program_of(make_program, server, PGPORT=str(proxy.port), PGCONNECT_TIMEOUT="60")
+    if template:
+        program.env["PGBACKUP_REPOSITORY"] += "/{system_identifier}"
     resident = program.run()
     deadline = time.monotonic() + 30
     while not proxy.connections:

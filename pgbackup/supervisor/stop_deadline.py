@@ -1,6 +1,7 @@
 """The end of the time to stop, kept even when the main thread hangs in a library.
 
-That may be a connection attempt of libpq, or a request to a store that does not answer. Ending the process in the middle of anything is safe: only what is durable was ever confirmed.
+That may be a connection attempt of libpq, or a request to a store that does not answer. Ending the process in the
+middle of anything is safe: only what is durable was ever confirmed.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -79,22 +80,44 @@ print(json.dumps([early, late]))
 )
 
 
-def run(code: str) -> object:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+_AS_PID_1 = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def _may_be_pid_1() -> bool:
+    try:
+        return subprocess.run([*_AS_PID_1, "true"], capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+PREFIXES = [
+    pytest.param([], id="subreaper"),
+    pytest.param(
+        _AS_PID_1, id="PID 1", marks=pytest.mark.skipif(not _may_be_pid_1(), reason="no right to make a PID namespace")
+    ),
+]
+
+
+def run(code: str, prefix: Sequence[str] = ()) -> object:
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.mark.timeout(150)
-def test_a_thousand_orphans_are_reaped_and_no_own_child_is() -> None:
-    said = run(_STRESS)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_thousand_orphans_are_reaped_and_no_own_child_is(prefix: list[str]) -> None:
+    said = run(_STRESS, prefix)
     assert isinstance(said, dict)
     assert said.pop("right") > 20
     assert said == {"reaped": 1000, "wrong": [], "late": 77, "forked": 78, "makers": [0, 0, 0, 0]}
 
 
-def test_an_orphan_is_reaped_when_it_ends() -> None:
-    assert run(_ADOPTED) == [0, 1]
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_an_orphan_is_reaped_when_it_ends(prefix: list[str]) -> None:
+    assert run(_ADOPTED, prefix) == [0, 1]
 
 
 def test_an_ordinary_process_is_no_reaper() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from pgbackup.core.status import StatusSnapshot, Verdict, verdict_now
 from pgbackup.core.status_json import status_json
 from pgbackup.core.worker_health import WorkerState
+from pgbackup.logs import redact
 from pgbackup.web.metrics import CONTENT_TYPE, Metrics, ReadStatus
 
 _TEXT = "text/plain; charset=utf-8"
@@ -102,13 +103,22 @@ class Pages:
         return _text(status, [str(verdict), *_reasons(snapshot, verdict, self._sources.now())])
 
     def _status(self) -> Answer:
-        document = status_json(self._sources.read_status(), self._sources.now())
+        document = _redacted(status_json(self._sources.read_status(), self._sources.now()))
         body = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         return Answer(HTTPStatus.OK, body.encode(), _JSON)
 
 
 def _text(status: HTTPStatus, lines: Iterable[str]) -> Answer:
-    return Answer(status, "".join(f"{line}\n" for line in lines).encode())
+    return Answer(status, "".join(f"{redact(line)}\n" for line in lines).encode())
+
+
+def _redacted(value: object) -> object:
+    """Findings quote errors, and errors quote anything. Value by value, so that the document keeps its shape."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    return [_redacted(item) for item in value] if isinstance(value, list) else value
 
 
 def _reasons(snapshot: StatusSnapshot | None, verdict: Verdict, now: datetime) -> list[str]:

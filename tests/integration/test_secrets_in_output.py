@@ -123,3 +123,16 @@ def test_no_secret_is_ever_shown(
     text += "".join(said(program, arguments) for arguments in COMMANDS)
     assert len(text) > 500
     assert_no_secret(text)
+
+
+def test_a_secret_that_somebody_else_echoes_is_replaced(make_server: ServerFactory, make_program: MakeProgram) -> None:
+    """The server names the user, which is the password here, in its refusal: the filter sees every finished line."""
+    server = make_server(host_auth="scram-sha-256")
+    word = "echoed-s3cret"
+    dsn = f"host=127.0.0.1 port={server.port} user={word} password={word}"
+    program = make_program(server, PGBACKUP_DSN=dsn, PGBACKUP_LOG_LEVEL="debug")
+    text = run_for(program, 3) + run_for(program, 3, PGBACKUP_LOG_FORMAT="json")
+    text += "".join(said(program, arguments) for arguments in COMMANDS[:4])
+    assert text.count("authentication failed for user") >= 5
+    assert text.count("********") >= 5
+    assert_no_secret(text)

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from pgbackup import logs
 from pgbackup.config.listen import ListenAddress
 from pgbackup.core.status import OpenFinding, StatusSnapshot, Verdict
 from pgbackup.core.worker_health import WorkerState
@@ -155,6 +156,21 @@ def test_a_page_that_fails_shows_no_traceback(world: World) -> None:
     world.now = None  # type: ignore[assignment]
     status, body, _ = world.ask("/readyz")
     assert (status, body) == (500, "this page failed; the log says why\n")
+
+
+def test_no_secret_is_on_a_page(world: World) -> None:
+    words = set(logs.redact._words)
+    logs.redact.add(["hunter2hunter2"])
+    try:
+        leaky = OpenFinding(replace(FINDING, summary="refused hunter2hunter2"), NOW)
+        world.status = replace(FULL, verdict=Verdict.CRITICAL, findings=(leaky,))
+        for path in ("/livez", "/readyz", "/metrics", "/status.json"):
+            body = world.ask(path)[1]
+            assert "hunter2" not in body
+            assert ("refused ********" in body) == (path in ("/readyz", "/status.json"))
+    finally:
+        logs.redact._words = words
+        logs.redact.add(())
 
 
 def test_a_port_in_use_is_said_clearly(world: World) -> None:

@@ -15,6 +15,7 @@ from pgbackup.core.lsn import Lsn
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.native.upload_stats import UploadStats
 from pgbackup.errors import BackupError, PgbackupError
+from pgbackup.logs import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class WalProgress:
 
     def note_problem(self, error: PgbackupError, *, permanent: bool) -> None:
         """Streaming stands; ``permanent`` when only the operator can mend it."""
-        text = f"{error}. {error.hint}" if error.hint else str(error)
+        text = redact(f"{error}. {error.hint}" if error.hint else str(error))
         with self._changed:
             self._position = replace(self._position, streaming=False, problem=text, permanent=permanent)
             self._changed.notify_all()

@@ -4,29 +4,27 @@ Code logs with ``getLogger(__name__)``, a constant message, and facts as fields:
 extra=log_fields(segment=name, seconds=0.2))``. Field names: ``lsn``, ``segment``, ``timeline``, ``backup``, ``object``,
 ``attempt``, ``seconds``.
 
-Secrets are removed from the finished line, so that nothing escapes by way of an exception, a URL or a library. A
-warning or an error that repeats within ``REPEAT_SECONDS`` is shown once and counted; ``repeat_key`` makes events with
-different texts count as one, and lets INFO be counted too.
+Secrets are removed from the finished line, so that nothing escapes by way of an exception, a URL or a library.
+Floods are counted instead of shown (log_repeats.py); ``repeat_key`` makes events with different texts count as one, and
+lets INFO be counted too.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import re
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, TextIO
 from urllib.parse import quote
 
-REPEAT_SECONDS = 60.0
+from pgbackup.log_repeats import Repeats
+
 LEVELS = ("debug", "info", "warning", "error")
 _SHORTEST_SECRET = 4
-_MOST_REMEMBERED = 1000
 _LINE_ENDS = re.compile(r"[\r\n\u2028\u2029\x85]+\s*")
 _RARE_LINE_ENDS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\u2028\u2029\x85"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -91,48 +89,6 @@ class JsonFormatter(logging.Formatter):
         return redact(json.dumps(event, ensure_ascii=False).translate(_RARE_LINE_ENDS))
 
 
-class Repeats:
-    """Lets an event through once per interval and counts the rest; the count is added to the next one shown."""
-
-    def __init__(self, interval: float = REPEAT_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
-        self._interval = interval
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._shown: dict[tuple[str, str], tuple[float, int, logging.LogRecord]] = {}
-
-    def admit(self, record: logging.LogRecord) -> logging.LogRecord | None:
-        """What to write for this event: itself, itself with a count, or nothing."""
-        given = str(getattr(record, "repeat_key", ""))
-        if record.levelno < logging.WARNING and not given:
-            return record
-        key = (record.name, f"{record.msg}\0{given}" if given else record.getMessage())
-        now = self._clock()
-        with self._lock:
-            since, repeated, _ = self._shown.get(key, (now - self._interval, 0, record))
-            if now - since < self._interval:
-                self._shown[key] = (since, repeated + 1, record)
-                return None
-            self._shown[key] = (now, 0, record)
-        return _with_count(record, repeated)
-
-    def ended(self, *, everything: bool = False) -> list[logging.LogRecord]:
-        """The last of each suppressed event that did not come again in its interval, with its count."""
-        now = self._clock()
-        with self._lock:
-            everything = everything or len(self._shown) > _MOST_REMEMBERED
-            over = [key for key, seen in self._shown.items() if everything or now - seen[0] >= self._interval]
-            seen = [self._shown.pop(key) for key in over]
-        return [_with_count(record, repeated) for _, repeated, record in seen if repeated]
-
-
-def _with_count(record: logging.LogRecord, repeated: int) -> logging.LogRecord:
-    if not repeated:
-        return record
-    counted = copy.copy(record)
-    counted.msg, counted.args = f"{record.getMessage()} (repeated {repeated} times)", None
-    return counted
-
-
 class StderrHandler(logging.Handler):
     """Writes to whatever ``sys.stderr`` is now, so that a progress bar can stand below the lines."""
 
@@ -143,10 +99,14 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         admitted = self._repeats.admit(record)
-        for late in self._repeats.ended():
-            self._write(late)
+        self.write_late()
         if admitted is not None:
             self._write(admitted)
+
+    def write_late(self) -> None:
+        """Write the counts of what was repeated and has not come again."""
+        for late in self._repeats.ended():
+            self._write(late)
 
     def close(self) -> None:
         for late in self._repeats.ended(everything=True):
@@ -176,6 +136,14 @@ def configure(
     root.addHandler(handler)
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+
+
+def write_late_counts() -> None:
+    """Call it now and then: a flood that is over gets its count although nothing else is logged."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, StderrHandler):
+            with handler.lock or nullcontext():
+                handler.write_late()
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:

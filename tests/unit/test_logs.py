@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pgbackup import logs
-from pgbackup.logs import JsonFormatter, Redactor, Repeats, TextFormatter, log_fields
+from pgbackup.log_repeats import Repeats
+from pgbackup.logs import JsonFormatter, Redactor, TextFormatter, log_fields
 
 SECRET = 'it\'s "s3cret"/ü'
 
@@ -94,38 +95,6 @@ def test_no_secret_gets_out_by_an_exception() -> None:
     assert "s3cret" not in stream.getvalue()
 
 
-def test_repeats_are_counted_and_the_count_is_shown() -> None:
-    now = [0.0]
-    repeats = Repeats(interval=60, clock=lambda: now[0])
-    warning = logging.WARNING
-    assert repeats.admit(record("store is down", level=warning)) is not None
-    for _ in range(412):
-        assert repeats.admit(record("store is down", level=warning)) is None
-    assert repeats.admit(record("something else", level=warning)) is not None
-    assert repeats.ended() == []
-    now[0] = 61
-    shown = repeats.admit(record("store is down", level=warning))
-    assert shown is not None
-    assert shown.getMessage() == "store is down (repeated 412 times)"
-
-
-def test_what_did_not_come_again_is_still_counted() -> None:
-    now = [0.0]
-    repeats = Repeats(interval=60, clock=lambda: now[0])
-    for number in range(3):
-        repeats.admit(record("part %d failed", number, level=logging.ERROR, repeat_key="parts"))
-    now[0] = 61
-    assert [late.getMessage() for late in repeats.ended()] == ["part 2 failed (repeated 2 times)"]
-    assert repeats.ended() == []
-
-
-def test_information_is_not_counted_unless_it_asks_for_it() -> None:
-    repeats = Repeats(interval=60, clock=lambda: 0.0)
-    assert all(repeats.admit(record("segment is durable")) for _ in range(3))
-    assert [bool(repeats.admit(record("waiting", repeat_key="x"))) for _ in range(3)] == [True, False, False]
-    assert repeats.admit(record("waiting", repeat_key="y"))
-
-
 def test_the_handler_writes_late_counts_before_the_event_that_woke_it() -> None:
     stream, now = io.StringIO(), [0.0]
     handler = logs.StderrHandler(Repeats(interval=60, clock=lambda: now[0]), stream)
@@ -135,7 +104,7 @@ def test_the_handler_writes_late_counts_before_the_event_that_woke_it() -> None:
     now[0] = 61
     handler.emit(record("store is back"))
     messages = [line.split(": ", 1)[1] for line in stream.getvalue().splitlines()]
-    assert messages == ["store is down", "store is down (repeated 2 times)", "store is back"]
+    assert messages == ["store is down", "store is down (repeated 2 times in 61 s)", "store is back"]
 
 
 def test_a_closed_stderr_is_no_reason_to_fail() -> None:

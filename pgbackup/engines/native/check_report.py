@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pgbackup.errors import PgbackupError
+from pgbackup.logs import redact
 
 Status = Literal["ok", "warning", "failure"]
 
@@ -24,18 +25,18 @@ class CheckLine:
 
 @dataclass
 class CheckReport:
-    """Findings in the order in which they were made."""
+    """Findings in the order in which they were made; texts may quote a server or a library, so no secret stays."""
 
     lines: list[CheckLine] = field(default_factory=list)
 
     def ok(self, name: str, text: str) -> None:
-        self.lines.append(CheckLine(name, "ok", text))
+        self._add(name, "ok", text)
 
     def warning(self, name: str, text: str, hint: str = "") -> None:
-        self.lines.append(CheckLine(name, "warning", text, hint))
+        self._add(name, "warning", text, hint)
 
     def failure(self, name: str, text: str, hint: str = "") -> None:
-        self.lines.append(CheckLine(name, "failure", text, hint))
+        self._add(name, "failure", text, hint)
 
     @contextmanager
     def attempt(self, name: str, *, failing: Status = "failure") -> Iterator[None]:
@@ -43,7 +44,10 @@ class CheckReport:
         try:
             yield
         except PgbackupError as exc:
-            self.lines.append(CheckLine(name, failing, str(exc), exc.hint))
+            self._add(name, failing, str(exc), exc.hint)
 
     def count(self, status: Status) -> int:
         return sum(line.status == status for line in self.lines)
+
+    def _add(self, name: str, status: Status, text: str, hint: str = "") -> None:
+        self.lines.append(CheckLine(name, status, redact(text), redact(hint)))

@@ -66,28 +66,31 @@ class PieceStore:
         self._known: set[str] = set(known)
         self._mergeable: list[Piece] = []
 
-    def put(self, piece: Piece) -> None:
-        """Make a piece durable, and see that nobody else writes here.
+    def put(self, piece: Piece) -> int:
+        """Make a piece durable, and see that nobody else writes here. Returns the bytes stored, 0 if it was there.
 
         Raises WrongCluster when other bytes have its name, PiecesChanged when an unknown piece is there.
         """
-        self._put(piece)
+        stored_bytes = self._put(piece)
         with self._lock:
             self._remember(piece)
         self._look_for_others()
+        return stored_bytes
 
-    def _put(self, piece: Piece) -> None:
+    def _put(self, piece: Piece) -> int:
         key = keys.piece(self._segment, piece.first, piece.end, self._codec.extension)
         data = b"".join(piece.blocks)
         with self._lock:
             self._known.add(key)
-        if self._store.put_if_absent(key, self._codec.encode(data)):
-            return
+        encoded = self._codec.encode(data)
+        if self._store.put_if_absent(key, encoded):
+            return len(encoded)
         if self._codec.decode(key, self._store.get(key), limit=len(data)) != data:
             raise WrongCluster(
                 f"the stored piece {key} holds other bytes",
                 hint="Another cluster or another branch wrote here: give this server a prefix of its own.",
             )
+        return 0
 
     def _remember(self, piece: Piece) -> None:
         """Keep the bytes of small pieces, which may be merged; a large one ends what can be merged with it."""

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 
 from pgbackup.core.lsn import Lsn
 from pgbackup.engines.base import StopSignal
+from pgbackup.engines.native.upload_stats import UploadStats
 from pgbackup.errors import BackupError, PgbackupError
+from pgbackup.logs import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,10 @@ class WalPosition:
 
 
 class WalProgress:
-    """The latest WalPosition, and waiting for one."""
+    """The latest WalPosition, and waiting for one; and what the uploads of all sessions have come to."""
 
     def __init__(self) -> None:
+        self.uploads = UploadStats()
         self._changed = threading.Condition()
         self._position = WalPosition()
         self._beat = time.monotonic()
@@ -50,7 +53,7 @@ class WalProgress:
 
     def note_problem(self, error: PgbackupError, *, permanent: bool) -> None:
         """Streaming stands; ``permanent`` when only the operator can mend it."""
-        text = f"{error}. {error.hint}" if error.hint else str(error)
+        text = redact(f"{error}. {error.hint}" if error.hint else str(error))
         with self._changed:
             self._position = replace(self._position, streaming=False, problem=text, permanent=permanent)
             self._changed.notify_all()

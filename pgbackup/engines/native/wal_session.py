@@ -81,7 +81,7 @@ class WalSession:
         self._progress = progress
         self._bookkeeping = bookkeeping
         self._events = WakeableQueue()
-        self._uploads = WalUploads(store, codec, self._events, concurrency=settings.concurrency)
+        self._uploads = WalUploads(store, codec, self._events, concurrency=settings.concurrency, stats=progress.uploads)
         self._piece_in_flight = False
         self._dry = False
         self._probe: tuple[float, Future[None]] | None = None

@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_futures
 
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.engines.native.upload_stats import UploadStats
 from pgbackup.engines.native.wal_events import Durable, Failed, WakeableQueue
 from pgbackup.engines.native.wal_pieces import PieceStore
 from pgbackup.engines.native.wal_segment import Piece
@@ -64,12 +65,21 @@ class SegmentUpload:
 
 
 class WalUploads:
-    """The threads of one streaming session. ``events`` receives Durable and Failed."""
+    """The threads of one streaming session. ``events`` receives Durable and Failed; ``stats`` outlives the session."""
 
-    def __init__(self, store: ObjectStore, codec: Codec, events: WakeableQueue, *, concurrency: int) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        codec: Codec,
+        events: WakeableQueue,
+        *,
+        concurrency: int,
+        stats: UploadStats | None = None,
+    ) -> None:
         self.store = store
         self.codec = codec
         self._events = events
+        self._stats = stats or UploadStats()
         self._cancelled = threading.Event()
         self._queue: queue.SimpleQueue[tuple[SegmentUpload, bytes | None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -192,17 +202,22 @@ class WalUploads:
 
     def _fail(self, exc: BaseException) -> None:
         if not self._cancelled.is_set():
+            self._stats.failed(exc)
             self._events.put(Failed(exc))
 
     def _store_piece(self, upload: SegmentUpload, piece: Piece) -> None:
-        upload.pieces.put(piece)
+        began = time.monotonic()
+        if stored_bytes := upload.pieces.put(piece):
+            self._stats.stored(seconds=time.monotonic() - began, stored_bytes=stored_bytes, segment=False)
         start = upload.name.start
         self._events.put(Durable(upload.name, Lsn(start + piece.first), Lsn(start + piece.end), whole=False))
         self._submit_for(upload, upload.pieces.merge_if_many)
 
     def _store_segment(self, upload: SegmentUpload) -> None:
-        name = upload.name
-        if not upload.finish():
+        name, began = upload.name, time.monotonic()
+        if upload.finish():
+            self._stats.stored(seconds=time.monotonic() - began, stored_bytes=upload.stored_bytes, segment=True)
+        else:
             compare_segment(self.store, self.codec, upload.key, upload.crc, name.segment_bytes)
         self._open.discard(upload)
         self._events.put(Durable(name, name.start, name.end, whole=True))

@@ -1,0 +1,1 @@
+"""What the resident process shows over HTTP: liveness, readiness, metrics, status."""

@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.fix_postgres"] + [
-    f"tests.{name}" for name in ("fix_store", "fix_proxy", "fix_app") if (Path(__file__).parent / f"{name}.py").exists()
+pytest_plugins = [
+    "pytester",
+    "tests.fix_postgres",
+    "tests.fix_store",
+    "tests.fix_proxy",
+    "tests.fix_receiver",
+    "tests.fix_app",
 ]
 
 _TESTS = Path(__file__).parent

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.timeline import TimelineHistory
 
 
-def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -> list[str]:
-    """What the operator must know before WAL of ``history``'s timeline, now at ``position``, is shipped; for people.
+@dataclass(frozen=True, slots=True)
+class BranchProblem:
+    """``text`` is for people; ``timeline`` the other branch; ``left_behind`` when it is an ancestor's WAL past our
+    fork, else a newer timeline that leaves ours behind."""
+
+    timeline: int
+    left_behind: bool
+    text: str
+
+
+def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -> list[BranchProblem]:
+    """What the operator must know before WAL of ``history``'s timeline, now at ``position``, is shipped.
 
     Two findings: WAL of an ancestor that lies past the fork (commits that this server does not have), and a newer
     timeline that forked off ours at or before our position (another server was promoted: we follow the old primary).
@@ -17,19 +29,21 @@ def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -
     for ancestor in history.ancestors:
         end = _end_of_timeline(catalog, ancestor.timeline)
         if end > ancestor.fork:
-            problems.append(
+            text = (
                 f"the repository holds WAL of timeline {ancestor.timeline} to {end}, past the fork at {ancestor.fork}: "
                 f"timeline {history.timeline} does not have what was committed there"
             )
+            problems.append(BranchProblem(ancestor.timeline, True, text))
     for timeline, other in sorted(catalog.histories.items()):
         if timeline <= history.timeline or not other.includes(history.timeline):
             continue
         fork = other.end_of(history.timeline)
         if fork is not None and fork <= position:
-            problems.append(
+            text = (
                 f"timeline {timeline} of the repository forked off at {fork}, and this server is on timeline "
                 f"{history.timeline} at {position}: another server was promoted, this one is not the current primary"
             )
+            problems.append(BranchProblem(timeline, False, text))
     return problems
 
 

@@ -1,7 +1,7 @@
 """What is wrong or missing, as a value: found by health checks and by everything that notices something itself.
 
-A finding has a stable key, so that the same trouble seen again is the same alert; the key names the kind of trouble and,
-where there can be several, its object (``gap:1/5000000``), never a time or a number that moves.
+A finding has a stable key, so that the same trouble seen again is the same alert; the key names the kind of trouble
+and, where there can be several, its object (``gap:1/5000000``), never a time or a number that moves.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
-from pgbackup.core.catalog import Catalog, TimeMark
+from pgbackup.core.catalog import Backup, Catalog, TimeMark
 from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES
 from pgbackup.core.timeline import TimelineHistory, parse_history
 from pgbackup.errors import CorruptObject, ObjectMissing
@@ -57,15 +58,26 @@ class CatalogReader:
         wal = read_wal_listing(self._store.list(keys.WAL), segment_bytes)
         return Catalog(
             segment_bytes=segment_bytes,
-            backups=tuple(sorted((r.backup for r in read), key=lambda b: (b.finished, b.name))),
+            backups=_oldest_first(read),
             segments=wal.segments,
             tails=wal.tails,
-            histories=self._read_histories(wal.histories),
-            marks=_read_marks(self._store) if with_marks else (),
+            histories=self.read_histories(wal.histories),
+            marks=self.read_marks() if with_marks else (),
             system_identifier=cluster.system_identifier if cluster else None,
         )
 
-    def _read_histories(self, found: Mapping[int, list[str]]) -> dict[int, TimelineHistory]:
+    def read_backups(self) -> tuple[Backup, ...]:
+        """The sealed backups, oldest first: one LIST, and the documents of those that are new."""
+        return _oldest_first(self._read_backups())
+
+    def read_marks(self, after: datetime | None = None) -> tuple[TimeMark, ...]:
+        """The time marks, or those later than ``after``."""
+        start_after = keys.marks_until(after) if after is not None else ""
+        parsed = (keys.parse_mark(info.key) for info in self._store.list(keys.MARKS, start_after=start_after))
+        return tuple(TimeMark(*mark) for mark in parsed if mark is not None)
+
+    def read_histories(self, found: Mapping[int, list[str]]) -> dict[int, TimelineHistory]:
+        """The histories at these keys (timeline -> keys, one for each extension); what cannot be read is left out."""
         histories = {}
         for timeline, stored in sorted(found.items()):
             for key in stored:
@@ -136,6 +148,5 @@ def _segment_bytes(read: list[ReadBackup]) -> int:
     return sizes.most_common(1)[0][0] if sizes else DEFAULT_SEGMENT_BYTES
 
 
-def _read_marks(store: ObjectStore) -> tuple[TimeMark, ...]:
-    parsed = (keys.parse_mark(info.key) for info in store.list(keys.MARKS))
-    return tuple(TimeMark(*mark) for mark in parsed if mark is not None)
+def _oldest_first(read: list[ReadBackup]) -> tuple[Backup, ...]:
+    return tuple(sorted((r.backup for r in read), key=lambda b: (b.finished, b.name)))

@@ -26,6 +26,7 @@ INTENTS = BOOKKEEPING + "intents/"
 TIMELINES = BOOKKEEPING + "timelines/"
 MARKS = BOOKKEEPING + "marks/"
 GAPS = BOOKKEEPING + "gaps/"
+VERIFICATION = BOOKKEEPING + "verification.json"
 
 _PIECE = re.compile(r"^([0-9A-F]{24})\.partial/([0-9A-F]{8})-([0-9A-F]{8})(?:\.([a-z0-9]+))?$")
 _MARK = re.compile(r"^(\d{8}T\d{6}\.\d{6}Z)-([0-9A-F]{8})-([0-9A-F]{16})$")
@@ -141,6 +142,11 @@ def mark(server_time: datetime, timeline: int, lsn: int) -> str:
     Everything is in the name, so that a listing reads all marks.
     """
     return f"{MARKS}{server_time.astimezone(UTC).strftime(_MARK_TIME)}-{timeline:08X}-{lsn:016X}"
+
+
+def marks_until(moment: datetime) -> str:
+    """What sorts after every mark of ``moment`` and earlier ones, and before those of later moments."""
+    return f"{MARKS}{moment.astimezone(UTC).strftime(_MARK_TIME)}~"
 
 
 def parse_mark(key: str) -> tuple[datetime, int, Lsn] | None:

@@ -24,8 +24,8 @@ from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
-from pgbackup.supervisor.backup_job import BackupJob, BackupPorts
 from pgbackup.supervisor.memory import release_free_memory
+from pgbackup.supervisor.scheduled_job import JobLine, JobPorts, ScheduledJob
 from pgbackup.supervisor.service import Service
 from pgbackup.supervisor.ticker import Ticker
 from pgbackup.supervisor.worker import Worker
@@ -62,18 +62,11 @@ class Resident:
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set."""
         receiver = WalReceiver(self._receiver_options(), self._store, self._codec, self.progress, self._lease)
-        job = BackupJob(
-            BackupPorts(
-                last_backup=self._last_backup,
-                may_run=self._may_run,
-                take_backup=self._backup,
-                next_due=self._next_due,
-            )
-        )
+        backups = ScheduledJob("base backup", JobPorts(self._last_backup, self._may_run, self._backup, self._next_due))
         ticker = Ticker()
-        ticker.every(_TICK_SECONDS, job.tick)
+        ticker.every(_TICK_SECONDS, backups.tick)
         ticker.every(_TRIM_SECONDS, release_free_memory)
-        workers = [Worker("wal", receiver.run), Worker("jobs", job.run), Worker("ticker", ticker.run)]
+        workers = [Worker("wal", receiver.run), Worker("jobs", JobLine([backups]).run), Worker("ticker", ticker.run)]
         Service(workers, stop, stop_seconds=self._settings.stop_timeout.total_seconds()).run()
         self._release()
 

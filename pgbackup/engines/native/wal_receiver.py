@@ -158,7 +158,7 @@ class WalReceiver:
             )
             store_histories(self._store, self._codec, catalog, connection, history)
             for problem in branch_problems(catalog, history, identity.flush_lsn):
-                _log.error("%s", problem)
+                _log.error("%s", problem.text)
             self._lease.acquire(facts.system_identifier, identity.timeline)
             starts = plan_stream_start(catalog, history, restart_lsn, facts.redo_lsn)
         finally:

@@ -1,4 +1,4 @@
-"""When base backups run: decided from the repository, one at a time, retried, never in a storm."""
+"""When scheduled work runs: decided from the repository, one at a time, retried, never in a storm."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 from pgbackup.engines.base import StopSignal
-from pgbackup.errors import BackupError, StoreUnavailable
-from pgbackup.supervisor.backup_job import BackupJob, BackupPorts
+from pgbackup.errors import BackupError, PgbackupError, StoreUnavailable
+from pgbackup.supervisor.scheduled_job import JobPorts, ScheduledJob
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -24,8 +24,15 @@ class World:
         self.taken: list[datetime] = []
         self.looks = 0
         self.failures: list[Exception] = []
-        ports = BackupPorts(self.last_backup, lambda: self.lease, self.take, self.next_due)
-        self.job = BackupJob(ports, clock=lambda: self.now)
+        self.seen: list[str] = []
+        ports = JobPorts(self.last_backup, lambda: self.lease, self.take, self.next_due)
+        self.job = ScheduledJob("base backup", ports, observer=self, clock=lambda: self.now)
+
+    def started(self, job: str) -> None:
+        self.seen.append("started")
+
+    def ended(self, job: str, seconds: float, error: PgbackupError | None) -> None:
+        self.seen.append(str(error) if error else "done")
 
     def last_backup(self) -> datetime | None:
         self.looks += 1
@@ -45,7 +52,7 @@ class World:
         for _ in range(times):
             self.now += step
             self.job.tick()
-            self.job.run_when_woken(self.stop, timeout=0)
+            self.job.run_if_wanted(self.stop)
 
 
 def test_an_empty_repository_gets_a_backup_at_once() -> None:
@@ -106,3 +113,39 @@ def test_a_clock_that_jumps_does_not_storm() -> None:
     world.pass_time(-400 * DAY, times=3)
     world.pass_time(400 * DAY, times=3)
     assert len(world.taken) <= 2
+
+
+def test_every_run_is_told_to_the_observer() -> None:
+    world = World(None)
+    world.failures = [BackupError("the test's")]
+    world.pass_time(timedelta(minutes=2), times=2)
+    assert world.seen == ["started", "the test's", "started", "done"]
+
+
+def test_the_view_says_how_often_it_failed_until_it_works() -> None:
+    world = World(None)
+    world.failures = [BackupError("the test's")] * 2
+    world.pass_time(timedelta(minutes=5), times=2)
+    assert (world.job.view().failures, world.job.view().error) == (2, "the test's")
+    world.pass_time(timedelta(minutes=5), times=2)
+    assert (world.job.view().failures, world.job.view().error) == (0, "")
+    assert world.job.view().next_due == world.last + DAY
+
+
+def test_work_that_is_asked_for_runs_before_it_is_due_and_is_retried() -> None:
+    world = World(START)
+    world.pass_time(timedelta(seconds=5))
+    world.failures = [BackupError("the test's")]
+    world.job.run_now()
+    world.pass_time(timedelta(seconds=5))
+    assert world.taken == []
+    world.pass_time(timedelta(minutes=2))
+    assert len(world.taken) == 1
+    world.pass_time(timedelta(minutes=2), times=3)
+    assert len(world.taken) == 1
+
+
+def test_a_last_time_in_the_future_does_not_stop_the_schedule() -> None:
+    world = World(START + 1000 * DAY)
+    world.pass_time(timedelta(hours=1), times=30)
+    assert len(world.taken) == 1

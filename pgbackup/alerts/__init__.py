@@ -1,0 +1,1 @@
+"""Telling people: channels, their dispatch, the heartbeat."""

@@ -1,0 +1,175 @@
+"""From findings to notices: what people are told, when, and when they are left in peace.
+
+A finding that appears is told once, repeated at most every ``repeat``, told again when it grows worse, and told when it
+is over. Flapping is damped: a finding is over only after it was absent for ``settle``, and one that opened too often
+within an hour is over only when it was absent for an hour.
+
+Pure: the caller brings the time. The book's document survives a restart, so that one is not told everything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from pgbackup.core.findings import Finding, Severity
+
+_FLAPS = 3
+_FLAP_SPAN = timedelta(hours=1)
+_MOST_ALERTS = 1000
+_TEXT = 2000
+
+
+class NoticeKind(StrEnum):
+    """Why people are told."""
+
+    OPENED = "opened"
+    WORSENED = "worsened"
+    REPEATED = "repeated"
+    RESOLVED = "resolved"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One thing to tell: a finding, seen since ``since`` (aware), told for the ``count``-th time at ``time``."""
+
+    kind: NoticeKind
+    finding: Finding
+    since: datetime
+    time: datetime
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A finding that is open. ``absent_since``: not seen any more, and not yet over; ``openings``: of the last hour."""
+
+    finding: Finding
+    since: datetime
+    told: datetime
+    told_severity: Severity
+    count: int = 1
+    absent_since: datetime | None = None
+    openings: tuple[datetime, ...] = ()
+
+
+class AlertBook:
+    """The open alerts by key; and for a while those that are over, to notice when they come back."""
+
+    def __init__(self, *, repeat: timedelta, settle: timedelta = timedelta(minutes=2)) -> None:
+        self._repeat = repeat
+        self._settle = settle
+        self._open: dict[str, Alert] = {}
+        self._closed: dict[str, Alert] = {}
+
+    def active(self) -> list[Alert]:
+        """What is open now, worst first."""
+        return sorted(self._open.values(), key=lambda a: (-a.finding.severity, a.finding.key))
+
+    def update(self, findings: Iterable[Finding], now: datetime) -> list[Notice]:
+        """Take one round of findings; returns what is to be told."""
+        seen = {finding.key: finding for finding in findings}
+        notices = [notice for f in seen.values() if (notice := self._seen(f, now))]
+        notices += [notice for key in list(self._open) if key not in seen and (notice := self._absent(key, now))]
+        self._forget(now)
+        return notices
+
+    def _seen(self, finding: Finding, now: datetime) -> Notice | None:
+        alert = self._open.get(finding.key)
+        if alert is None:
+            return self._opened(finding, now)
+        openings = alert.openings
+        if alert.absent_since is not None and now - alert.absent_since >= self._settle:
+            # It would have been over by now, had it not flapped before: it still does.
+            openings = (*openings, now)[-_FLAPS * 2 :]
+        alert = replace(alert, finding=finding, absent_since=None, openings=openings)
+        self._open[finding.key] = alert
+        if finding.severity > alert.told_severity:
+            return self._tell(NoticeKind.WORSENED, alert, now)
+        if now - alert.told >= self._repeat:
+            return self._tell(NoticeKind.REPEATED, alert, now)
+        return None
+
+    def _opened(self, finding: Finding, now: datetime) -> Notice:
+        before = self._closed.pop(finding.key, None)
+        recent = tuple(t for t in (before.openings if before else ()) if now - t < _FLAP_SPAN)
+        return self._tell(NoticeKind.OPENED, Alert(finding, now, now, finding.severity, 0, None, (*recent, now)), now)
+
+    def _tell(self, kind: NoticeKind, alert: Alert, now: datetime) -> Notice:
+        told = replace(alert, told=now, told_severity=alert.finding.severity, count=alert.count + 1)
+        self._open[alert.finding.key] = told
+        return Notice(kind, told.finding, told.since, now, told.count)
+
+    def _absent(self, key: str, now: datetime) -> Notice | None:
+        alert = self._open[key]
+        since = alert.absent_since or now
+        flaps = sum(now - t < _FLAP_SPAN for t in alert.openings) > _FLAPS
+        if now - since < (_FLAP_SPAN if flaps else self._settle):
+            self._open[key] = replace(alert, absent_since=since)
+            return None
+        del self._open[key]
+        self._closed[key] = replace(alert, absent_since=since)
+        return Notice(NoticeKind.RESOLVED, alert.finding, alert.since, now, alert.count)
+
+    def _forget(self, now: datetime) -> None:
+        self._closed = {
+            key: alert for key, alert in self._closed.items() if now - (alert.absent_since or now) < _FLAP_SPAN
+        }
+
+    # -- across restarts ------------------------------------------------------------------------------------------
+
+    def document(self) -> dict[str, Any]:
+        """The open alerts as JSON values."""
+        return {"format": 1, "open": [_document(alert) for alert in self.active()[:_MOST_ALERTS]]}
+
+    def restore(self, document: object) -> None:
+        """Take over the open alerts of an earlier process. Raises ValueError for anything else, and takes nothing."""
+        try:
+            if not isinstance(document, Mapping) or document["format"] != 1:
+                raise ValueError("not a book of alerts")
+            read = [_parse(fields) for fields in document["open"][:_MOST_ALERTS]]
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise ValueError(f"not a book of alerts ({exc})") from exc
+        self._open = {alert.finding.key: alert for alert in read}
+
+
+def _document(alert: Alert) -> dict[str, Any]:
+    finding = alert.finding
+    return {
+        "key": finding.key,
+        "severity": finding.severity.word,
+        "summary": finding.summary,
+        "hint": finding.hint,
+        "since": alert.since.isoformat(),
+        "told": alert.told.isoformat(),
+        "told_severity": alert.told_severity.word,
+        "count": alert.count,
+        "openings": [t.isoformat() for t in alert.openings],
+    }
+
+
+def _parse(fields: Mapping[str, Any]) -> Alert:
+    severity = Severity[str(fields["severity"]).upper()]
+    texts = [fields[name] for name in ("key", "summary", "hint")]
+    if not all(isinstance(text, str) and len(text) <= _TEXT for text in texts):
+        raise ValueError("not a book of alerts (texts)")
+    finding = Finding(texts[0], severity, texts[1], texts[2])
+    return Alert(
+        finding,
+        since=_moment(fields["since"]),
+        told=_moment(fields["told"]),
+        told_severity=Severity[str(fields["told_severity"]).upper()],
+        count=int(fields["count"]),
+        openings=tuple(_moment(t) for t in fields["openings"][-_FLAPS * 2 :]),
+    )
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment

@@ -1,0 +1,169 @@
+"""Is everything recoverable? Judged from what the bucket lists and where the server stands, never from return codes.
+
+``evaluate`` is pure. What cannot be seen is critical (hazard: unknown is never green); what a job says of itself can
+only add findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from pgbackup.core.catalog import Backup, Catalog, Reach
+from pgbackup.core.findings import Finding, Severity, worst
+from pgbackup.core.health_backups import backup_findings
+from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, RepositoryView, ServerView, Window
+from pgbackup.core.health_wal import wal_findings
+from pgbackup.core.lsn import Lsn
+from pgbackup.core.schedule_spec import next_due
+
+
+def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
+    """The verdict at ``now`` (aware)."""
+    catalog = facts.repository.catalog if facts.repository else None
+    newest = newest_restorable(catalog) if catalog else None
+    reach = _reach(catalog, newest, facts.server)
+    findings = [
+        *_unseen(facts),
+        *_clocks(facts, limits),
+        *_resident(facts, now),
+        *facts.others,
+    ]
+    if facts.repository:
+        findings += _repository(facts.repository, facts.server)
+        findings += backup_findings(facts.repository, facts.backups, limits, now)
+        if facts.server:
+            findings += wal_findings(facts.repository, facts.server, newest, reach, facts.wal_age, limits)
+    verdict = worst(findings)
+    return Health(
+        verdict=verdict.word if verdict else "ok",
+        findings=tuple(sorted(findings, key=lambda f: (-f.severity, f.key))),
+        window=_window(catalog, facts) if catalog else None,
+        rpo=facts.wal_age if facts.repository and facts.server and reach else None,
+        durable=reach.end if reach else None,
+        last_backup=newest.name if newest else "",
+        last_backup_finished=newest.finished if newest else None,
+        next_due=next_due(limits.schedule, newest.finished, limits.tz) if newest else now,
+        facts=facts,
+    )
+
+
+def newest_restorable(catalog: Catalog) -> Backup | None:
+    """The restorable backup that finished last."""
+    for backup in sorted(catalog.backups, key=lambda b: b.finished, reverse=True):
+        if not catalog.why_not_restorable(backup):
+            return backup
+    return None
+
+
+def durable_end(catalog: Catalog, timeline: int) -> Lsn | None:
+    """How far WAL is in the bucket without a hole, from the newest restorable backup along the path of ``timeline``."""
+    newest = newest_restorable(catalog)
+    reach = catalog.reach(newest, timeline) if newest else None
+    return reach.end if reach else None
+
+
+def _reach(catalog: Catalog | None, newest: Backup | None, server: ServerView | None) -> Reach | None:
+    if catalog is None or newest is None or server is None:
+        return None
+    return catalog.reach(newest, server.timeline)
+
+
+def _unseen(facts: HealthFacts) -> Iterator[Finding]:
+    if facts.repository is None:
+        yield Finding(
+            "repository:unreachable",
+            Severity.CRITICAL,
+            f"the repository cannot be read: {facts.repository_problem or 'no answer'}",
+            "Nothing can be said about backups until it answers; `pgbackup check` shows what is refused.",
+        )
+    if facts.server is None:
+        yield Finding(
+            "server:unreachable",
+            Severity.CRITICAL,
+            f"the server does not answer: {facts.server_problem or 'no answer'}",
+            "Start the server or mend the connection; until then nobody knows which WAL is missing.",
+        )
+
+
+def _clocks(facts: HealthFacts, limits: HealthLimits) -> Iterator[Finding]:
+    server, repository = facts.server, facts.repository
+    if server is not None:
+        yield from _skew("server", server.clock, server.looked, limits)
+    if repository is not None and repository.clock is not None:
+        yield from _skew("store", repository.clock, repository.looked, limits)
+
+
+def _skew(whose: str, theirs: datetime, ours: datetime, limits: HealthLimits) -> Iterator[Finding]:
+    difference = abs(theirs - ours)
+    if difference < limits.skew_warning:
+        return
+    seconds = round(difference / timedelta(seconds=1))
+    yield Finding(
+        f"clock:{whose}",
+        Severity.CRITICAL if difference >= limits.skew_critical else Severity.WARNING,
+        f"the clock of the {whose} and ours differ by {seconds} s",
+        "Synchronise the clocks (NTP): schedules and retention rest on ours, restores to a time on the server's.",
+        {"skew_seconds": seconds},
+    )
+
+
+def _resident(facts: HealthFacts, now: datetime) -> Iterator[Finding]:
+    stream = facts.stream
+    if stream is None or not stream.problem:
+        return
+    lasts = now - stream.since if stream.since else timedelta(0)
+    if stream.permanent:
+        yield Finding(
+            "stream:stopped",
+            Severity.CRITICAL,
+            f"WAL is not being shipped: {stream.problem}",
+            stream.hint or "It does not mend itself; correct it, and restart pgbackup.",
+        )
+    elif lasts >= timedelta(minutes=1):
+        yield Finding(
+            "stream:interrupted",
+            Severity.WARNING,
+            f"WAL has not been shipped since {stream.since:%Y-%m-%d %H:%M:%S%z}: {stream.problem}",
+            stream.hint or "It is tried again without end; the slot keeps the WAL on the server meanwhile.",
+            {"interrupted_seconds": round(lasts.total_seconds())},
+        )
+
+
+def _repository(view: RepositoryView, server: ServerView | None) -> Iterator[Finding]:
+    catalog = view.catalog
+    if server and catalog.system_identifier not in (None, server.system_identifier):
+        yield Finding(
+            "repository:other-cluster",
+            Severity.CRITICAL,
+            f"the repository belongs to cluster {catalog.system_identifier}, the server is {server.system_identifier}",
+            "Give this server a prefix of its own: PGBACKUP_REPOSITORY may hold {system_identifier}.",
+        )
+    if view.other_writer:
+        yield Finding(
+            "lease:other-writer",
+            Severity.CRITICAL,
+            f"another process writes to this repository: {view.other_writer}",
+            "Stop one of the two: each server needs a repository prefix of its own.",
+        )
+    if view.missing_bookkeeping:
+        yield Finding(
+            "repository:bookkeeping",
+            Severity.CRITICAL,
+            f"objects of our own are gone from the repository: {', '.join(view.missing_bookkeeping)}",
+            "Find out who deleted them, and run `pgbackup verify`; a restart of `pgbackup run` writes them anew.",
+        )
+
+
+def _window(catalog: Catalog, facts: HealthFacts) -> Window | None:
+    """The window of the server's timeline, else of the newest that has one."""
+    ranges = catalog.recoverable()
+    if not ranges:
+        return None
+    current = facts.server.timeline if facts.server else max(r.timeline for r in ranges)
+    mine = [r for r in ranges if r.timeline == current]
+    if not mine:
+        return None
+    last = max(mine, key=lambda r: r.end)
+    latest = max((m for m in (last.end_time, facts.durable_moment) if m is not None), default=None)
+    return Window(last.timeline, last.start_time, latest, last.start, last.end)

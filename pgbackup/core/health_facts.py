@@ -1,0 +1,142 @@
+"""What health is judged from: one look at the bucket, one at the server, and what the resident knows of itself.
+
+A part that could not be looked at is None with the reason beside it; it is never filled in from an older look, because
+unknown is never green. Times are aware; ``looked`` is of our clock, ``clock`` of the other's at the same moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
+
+from pgbackup.core.catalog import Catalog
+from pgbackup.core.findings import Finding
+from pgbackup.core.lsn import Lsn
+from pgbackup.core.schedule_spec import ScheduleSpec
+from pgbackup.core.timeline import TimelineHistory
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest recorded run of a scheduled check (verification, expiry): when it ended, and what was wrong."""
+
+    finished: datetime
+    ok: bool
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryView:
+    """One look at the bucket. ``other_writer`` names the live holder of the lease when it is not the one asked for;
+    ``missing_bookkeeping`` the objects of ours that should be there."""
+
+    catalog: Catalog
+    looked: datetime
+    clock: datetime | None = None
+    other_writer: str = ""
+    missing_bookkeeping: tuple[str, ...] = ()
+    verification: LastRun | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """One look at the server: its WAL ends at ``position``, and at ``position_after`` once the bucket had been listed.
+
+    ``silent_seconds``: a standby whose WAL receiver is dead (infinite) or has said nothing for that long.
+    """
+
+    system_identifier: int
+    timeline: int
+    history: TimelineHistory | None
+    in_recovery: bool
+    position: Lsn
+    position_after: Lsn
+    looked: datetime
+    clock: datetime
+    silent_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """What the WAL stream says of itself; ``problem`` since ``since`` (aware), permanent when only people can mend it.
+
+    It can make health worse, never better.
+    """
+
+    streaming: bool
+    problem: str = ""
+    hint: str = ""
+    permanent: bool = False
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """What a scheduled job says of itself: how often it failed in a row, and why."""
+
+    running: bool = False
+    failures: int = 0
+    error: str = ""
+    next_due: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFacts:
+    """Everything ``evaluate`` looks at. ``stream`` and ``backups`` are None where no resident process is asked.
+
+    ``wal_age``: how old the oldest WAL byte that is not durable may be (None: unknown); ``durable_moment``: the newest
+    moment all of whose WAL is durable. Both come from a WalClock and the catalog's time marks.
+    """
+
+    repository: RepositoryView | None
+    server: ServerView | None
+    repository_problem: str = ""
+    server_problem: str = ""
+    wal_age: timedelta | None = None
+    durable_moment: datetime | None = None
+    stream: StreamView | None = None
+    backups: JobView | None = None
+    others: tuple[Finding, ...] = ()
+    """Findings of those that watch something themselves: the slot, the gap ledger, workers, alert channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthLimits:
+    """When something is worth a finding. The schedules and their time zone say when work is overdue."""
+
+    schedule: ScheduleSpec
+    tz: tzinfo
+    verify_schedule: ScheduleSpec | None = None
+    rpo_warning: timedelta = timedelta(minutes=5)
+    rpo_critical: timedelta = timedelta(minutes=30)
+    backup_grace: timedelta = timedelta(hours=2)
+    verify_grace: timedelta = timedelta(days=1)
+    skew_warning: timedelta = timedelta(seconds=30)
+    skew_critical: timedelta = timedelta(minutes=10)
+    silence_critical: timedelta = timedelta(minutes=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The moments that can be recovered without a hole, on one timeline's path; ``latest`` None: not known in time."""
+
+    timeline: int
+    earliest: datetime
+    latest: datetime | None
+    start: Lsn
+    end: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The verdict: ``ok``, ``warning`` or ``critical``, with everything that speaks against ``ok``, worst first."""
+
+    verdict: str
+    findings: tuple[Finding, ...]
+    window: Window | None = None
+    rpo: timedelta | None = None
+    durable: Lsn | None = None
+    last_backup: str = ""
+    last_backup_finished: datetime | None = None
+    next_due: datetime | None = None
+    facts: HealthFacts | None = field(default=None, repr=False)

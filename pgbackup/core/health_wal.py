@@ -1,0 +1,129 @@
+"""Findings about WAL: how far the bucket is behind the server, holes, branches that do not fit, a silent standby."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from pgbackup.core.branches import branch_problems
+from pgbackup.core.catalog import Backup, Catalog, Reach
+from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.health_facts import HealthLimits, RepositoryView, ServerView
+from pgbackup.core.lsn import Lsn
+
+
+def wal_findings(
+    view: RepositoryView,
+    server: ServerView,
+    newest: Backup | None,
+    reach: Reach | None,
+    wal_age: timedelta | None,
+    limits: HealthLimits,
+) -> Iterator[Finding]:
+    """What is wrong with the WAL after the newest restorable backup, as bucket and server show it."""
+    yield from _standby(server, limits)
+    yield from _branches(view.catalog, server, newest)
+    if newest is None:
+        return
+    if reach is None:
+        yield _other_branch(newest, server)
+        return
+    yield from _behind(server, reach, wal_age, limits)
+    yield from _hole(view.catalog, server, reach)
+    if not server.in_recovery and reach.end > server.position_after:
+        yield _server_behind(server, reach.end)
+
+
+def _behind(server: ServerView, reach: Reach, age: timedelta | None, limits: HealthLimits) -> Iterator[Finding]:
+    """RPO: the age of the oldest WAL byte that is not in the bucket."""
+    if reach.end >= server.position:
+        return
+    lag = server.position - reach.end
+    if age is None:
+        # Nothing says since when it is missing: only its amount is known.
+        yield Finding(
+            "wal:not-durable",
+            Severity.WARNING,
+            f"{lag} bytes of WAL are not in the repository, for an unknown time",
+            "Is `pgbackup run` alive? It ships WAL without end; its log says what stops it.",
+            {"lag_bytes": lag, "durable_lsn": str(reach.end), "server_lsn": str(server.position)},
+        )
+    elif age >= limits.rpo_warning:
+        seconds = round(age.total_seconds())
+        yield Finding(
+            "wal:not-durable",
+            Severity.CRITICAL if age >= limits.rpo_critical else Severity.WARNING,
+            f"WAL of the last {seconds} s ({lag} bytes) is not in the repository",
+            "Is `pgbackup run` alive? It ships WAL without end; its log says what stops it.",
+            {
+                "rpo_seconds": seconds,
+                "lag_bytes": lag,
+                "durable_lsn": str(reach.end),
+                "server_lsn": str(server.position),
+            },
+        )
+
+
+def _hole(catalog: Catalog, server: ServerView, reach: Reach) -> Iterator[Finding]:
+    """WAL that is stored beyond the first missing segment: what lies after a hole cannot be replayed."""
+    blocked = reach.blocked_by
+    if blocked is None or not catalog.has_anything_after(blocked.timeline, blocked.number):
+        return
+    yield Finding(
+        f"wal:hole:{blocked.timeline}/{blocked.start}",
+        Severity.CRITICAL,
+        f"WAL segment {blocked} is missing from the repository, and WAL after it is there",
+        "No moment after it can be recovered until a new base backup is finished: run `pgbackup backup`.",
+        {"timeline": blocked.timeline, "lsn": str(blocked.start), "server_timeline": server.timeline},
+    )
+
+
+def _server_behind(server: ServerView, end: Lsn) -> Finding:
+    return Finding(
+        "wal:server-behind-repository",
+        Severity.CRITICAL,
+        f"the repository holds WAL to {end}, the server ends at {server.position_after}: it was set back to an older "
+        "state, or another server wrote there",
+        "Do not let both go on: promote the restored server to a new timeline, or give it a repository prefix of its "
+        "own.",
+        {"durable_lsn": str(end), "server_lsn": str(server.position_after), "timeline": server.timeline},
+    )
+
+
+def _other_branch(newest: Backup, server: ServerView) -> Finding:
+    return Finding(
+        "backup:other-branch",
+        Severity.CRITICAL,
+        f"the newest restorable base backup, {newest.name} of timeline {newest.timeline}, is not on the path of "
+        f"timeline {server.timeline}, where the server is: nothing it writes can be recovered",
+        "A new timeline's history file is missing, or the server was restored from elsewhere; take a base backup.",
+        {"backup": newest.name, "timeline": server.timeline},
+    )
+
+
+def _branches(catalog: Catalog, server: ServerView, newest: Backup | None) -> Iterator[Finding]:
+    """WAL left behind on an ancestor is told until a base backup of the new timeline is there: it stays restorable."""
+    history = server.history or catalog.history(server.timeline)
+    for problem in branch_problems(catalog, history, server.position):
+        if problem.left_behind and newest is not None and newest.timeline == server.timeline:
+            continue
+        kind = "left-behind" if problem.left_behind else "promoted-elsewhere"
+        yield Finding(
+            f"branch:{kind}:{problem.timeline}",
+            Severity.CRITICAL,
+            problem.text,
+            "Make sure which server is the primary; commits on the other branch stay restorable with --timeline.",
+            {"timeline": server.timeline, "other_timeline": problem.timeline, "server_lsn": str(server.position)},
+        )
+
+
+def _standby(server: ServerView, limits: HealthLimits) -> Iterator[Finding]:
+    if not server.in_recovery or server.silent_seconds < limits.silence_critical.total_seconds():
+        return
+    yield Finding(
+        "server:standby-silent",
+        Severity.CRITICAL,
+        "the standby we follow receives no WAL from its primary, so it does not show what is missing",
+        "Mend its WAL receiver, or point pgbackup to the primary (several hosts and target_session_attrs in the DSN).",
+        {"silent_seconds": min(round(server.silent_seconds), 10**9) if server.silent_seconds < 10**9 else None},
+    )

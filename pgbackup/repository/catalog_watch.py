@@ -1,0 +1,144 @@
+"""The catalog kept up to date with few LIST requests: only what is new is listed, everything once in a while.
+
+New WAL sorts after old WAL, so a listing that begins at the newest whole segment shows all that came since, and shows
+that this segment is still there. What does not fit (that segment is gone, a backup or a bookkeeping object vanished) is
+answered with a full listing at once, and so is an age of ``full_seconds``. While nothing moves one LIST a look is
+enough: WAL, backups and bookkeeping take turns, so an emptied bucket is seen at the next look.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.lsn import SegmentName
+from pgbackup.repository import keys
+from pgbackup.repository.catalog_reader import CatalogReader
+from pgbackup.repository.codec import Codec
+from pgbackup.repository.wal_listing import WalListing, read_wal_listing
+from pgbackup.storage.base import ObjectStore
+
+FULL_SECONDS = 3600.0
+_OURS = (keys.CLUSTER,)
+"""Bookkeeping that is there as soon as anything was shipped, and stays."""
+
+
+class CatalogWatch:
+    """Looks at one repository again and again. For one thread."""
+
+    def __init__(self, store: ObjectStore, codec: Codec, *, full_seconds: float = FULL_SECONDS) -> None:
+        self._store = store
+        self._reader = CatalogReader(store, codec)
+        self._full_seconds = full_seconds
+        self._catalog: Catalog | None = None
+        self._last_full = 0.0
+        self._turn = 0
+        self.missing_bookkeeping: tuple[str, ...] = ()
+        """Bookkeeping objects that an earlier look or the backups prove were there, and are not now."""
+
+    def look(self, now: float, *, moving: bool) -> tuple[Catalog, bool]:
+        """The catalog as of now, and whether everything was listed for it.
+
+        ``now``: monotonic seconds; ``moving``: the server wrote WAL since the last look. Raises what the store raises;
+        the look after that lists everything.
+        """
+        known, self._catalog = self._catalog, None
+        fresh = None
+        if known is not None and now - self._last_full < self._full_seconds:
+            fresh = self._refresh(known, moving=moving)
+        self._catalog = fresh or self._read_all(now)
+        return self._catalog, fresh is None
+
+    def forget(self) -> None:
+        """List everything at the next look."""
+        self._catalog = None
+
+    def _read_all(self, now: float) -> Catalog:
+        catalog = self._reader.read()
+        self._last_full = now
+        self.missing_bookkeeping = self._find_missing(catalog)
+        return catalog
+
+    def _refresh(self, known: Catalog, *, moving: bool) -> Catalog | None:
+        """The catalog with what is new, or None when something does not fit."""
+        if moving:
+            catalog = self._refresh_wal(known)
+            catalog = self._refresh_backups(catalog) if catalog else None
+            return self._refresh_marks(catalog) if catalog else None
+        self._turn += 1
+        match self._turn % 3:
+            case 0:
+                return self._refresh_wal(known)
+            case 1:
+                return self._refresh_backups(known)
+            case _:
+                return known if self._find_missing(known) == self.missing_bookkeeping else None
+
+    def _refresh_wal(self, known: Catalog) -> Catalog | None:
+        newest = _newest_segment(known)
+        if newest is None:
+            return None
+        infos = self._store.list(keys.WAL, start_after=_just_before(newest))
+        listed = read_wal_listing(infos, known.segment_bytes)
+        if newest.number not in listed.segments.get(newest.timeline, ())[:1]:
+            return None
+        if any(timeline > newest.timeline and timeline not in listed.histories for timeline in known.histories):
+            return None
+        return self._with_wal(known, newest, listed)
+
+    def _with_wal(self, known: Catalog, newest: SegmentName, listed: WalListing) -> Catalog:
+        segments = dict(known.segments)
+        for timeline, numbers in listed.segments.items():
+            segments[timeline] = _joined(segments.get(timeline, ()), numbers)
+        tails = {name: end for name, end in known.tails.items() if str(name) < str(newest)}
+        histories = {**known.histories, **self._reader.read_histories(listed.histories)}
+        return replace(known, segments=segments, tails=tails | dict(listed.tails), histories=histories)
+
+    def _refresh_backups(self, known: Catalog) -> Catalog | None:
+        backups = self._reader.read_backups()
+        names = {backup.name for backup in backups}
+        if any(backup.name not in names for backup in known.backups):
+            return None
+        return replace(known, backups=backups)
+
+    def _refresh_marks(self, known: Catalog) -> Catalog:
+        newest: datetime | None = known.marks[-1].moment if known.marks else None
+        return replace(known, marks=known.marks + self._reader.read_marks(newest))
+
+    def _find_missing(self, catalog: Catalog) -> tuple[str, ...]:
+        """cluster.json is written before the first byte; only what others wrote is without it."""
+        infos, _ = self._store.list_level(keys.BOOKKEEPING)
+        there = {info.key for info in infos}
+        if not any(_is_ours(backup) for backup in catalog.backups) and not there:
+            return ()
+        return tuple(key for key in _OURS if key not in there)
+
+
+def _is_ours(backup: Backup) -> bool:
+    return backup.engine == "pgbackup"
+
+
+def _newest_segment(catalog: Catalog) -> SegmentName | None:
+    with_any = [timeline for timeline, numbers in catalog.segments.items() if numbers]
+    if not with_any:
+        return None
+    timeline = max(with_any)
+    return SegmentName(timeline, catalog.segments[timeline][-1], catalog.segment_bytes)
+
+
+def _just_before(segment: SegmentName) -> str:
+    """Sorts before every object of that name, with whatever extension, and after those of the segment before it."""
+    name = f"{keys.WAL}{segment}"
+    return f"{name[:-1]}{chr(ord(name[-1]) - 1)}~"
+
+
+def _joined(known: Sequence[int], new: Sequence[int]) -> Sequence[int]:
+    """``new`` begins at or after the last of ``known``."""
+    if not known:
+        return new
+    joined = array("Q", known)
+    joined.extend(number for number in new if number > known[-1])
+    return joined

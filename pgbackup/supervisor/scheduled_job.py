@@ -1,0 +1,188 @@
+"""Scheduled work (base backups, expiry, verification): due by what the repository shows, retried, never in a storm.
+
+After downtime overdue work runs at once; work done by hand counts, because it is in the repository. The repository is
+only asked when the time has come, so an idle database costs no requests. Jobs of one JobLine run one at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from pgbackup.core.health_facts import JobView
+from pgbackup.engines.base import StopSignal
+from pgbackup.errors import PgbackupError
+
+_FIRST_RETRY = timedelta(minutes=1)
+_LAST_RETRY = timedelta(minutes=30)
+_POLL_SECONDS = 0.5
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class JobPorts:
+    """What a job needs: when it was last done (asks the repository), whether we may run it (the lease), how to run it,
+    and when it is next due after a given last time."""
+
+    last_done: Callable[[], datetime | None]
+    may_run: Callable[[], bool]
+    work: Callable[[StopSignal], None]
+    next_due: Callable[[datetime | None, datetime], datetime]
+
+
+class JobObserver(Protocol):
+    """Is told of every run; must not block and not raise."""
+
+    def started(self, job: str) -> None: ...
+
+    def ended(self, job: str, seconds: float, error: PgbackupError | None) -> None:
+        """``error`` None: the work was done."""
+
+
+class SilentObserver:
+    """For whoever watches nothing."""
+
+    def started(self, job: str) -> None: ...
+
+    def ended(self, job: str, seconds: float, error: PgbackupError | None) -> None: ...
+
+
+class ScheduledJob:
+    """``tick`` is called often and only looks at the clock; ``run_if_wanted`` does the work."""
+
+    def __init__(
+        self,
+        name: str,
+        ports: JobPorts,
+        *,
+        observer: JobObserver | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.name = name
+        self._ports = ports
+        self._observer = observer or SilentObserver()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._wanted = False
+        self._at_once = False
+        self._next: datetime | None = None
+        self._in_future_since: datetime | None = None
+        self._view = JobView()
+
+    def view(self) -> JobView:
+        """What the job says of itself, for health."""
+        with self._lock:
+            return self._view
+
+    def tick(self) -> None:
+        """Want to run when the time has come."""
+        with self._lock:
+            if self._next is None or self._clock() >= self._next:
+                self._wanted = True
+
+    def run_now(self) -> None:
+        """Run as soon as possible, due or not; a failure is retried like any other."""
+        with self._lock:
+            self._wanted = self._at_once = True
+
+    def run_if_wanted(self, stop: StopSignal) -> None:
+        """Do the work if it is wanted and due, or was asked for."""
+        with self._lock:
+            wanted, self._wanted = self._wanted, False
+            at_once, self._at_once = self._at_once, False
+        if not wanted:
+            return
+        try:
+            self._run_if_due(stop, at_once=at_once)
+        except PgbackupError as exc:
+            self._retry_later(exc, stop, at_once=at_once)
+
+    def _run_if_due(self, stop: StopSignal, *, at_once: bool) -> None:
+        now = self._clock()
+        due = now if at_once else self._ports.next_due(self._last_done(now), now)
+        if due > now:
+            self._schedule(due)
+            return
+        if not self._ports.may_run():
+            _log.info("another process holds the lease, and does the %s", self.name)
+            self._schedule(now + _FIRST_RETRY)
+            return
+        self._work(stop)
+        self._publish(failures=0, error="")
+        self._schedule(self._ports.next_due(self._clock(), self._clock()))
+
+    def _last_done(self, now: datetime) -> datetime | None:
+        """A time in the future (a clock was wrong) counts as the moment when it was first seen to be one."""
+        last = self._ports.last_done()
+        if last is None or last <= now:
+            self._in_future_since = None
+            return last
+        self._in_future_since = min(self._in_future_since or now, now)
+        return self._in_future_since
+
+    def _work(self, stop: StopSignal) -> None:
+        self._publish(running=True)
+        self._observer.started(self.name)
+        begin, error = time.monotonic(), None
+        try:
+            self._ports.work(stop)
+        except PgbackupError as exc:
+            error = exc
+            raise
+        finally:
+            self._publish(running=False)
+            self._observer.ended(self.name, time.monotonic() - begin, error)
+
+    def _retry_later(self, exc: PgbackupError, stop: StopSignal, *, at_once: bool) -> None:
+        if stop.is_set():
+            _log.info("the %s was stopped: %s", self.name, exc)
+            return
+        failures = self.view().failures + 1
+        delay = min(_FIRST_RETRY * 2 ** min(failures - 1, 10), _LAST_RETRY)
+        _log.error("the %s failed (%d times), next try in %s: %s", self.name, failures, delay, exc)
+        self._publish(failures=failures, error=str(exc))
+        self._schedule(self._clock() + delay)
+        with self._lock:
+            self._at_once = at_once
+
+    def _schedule(self, due: datetime) -> None:
+        with self._lock:
+            self._next = due
+        self._publish(next_due=due)
+
+    def _publish(
+        self,
+        *,
+        running: bool | None = None,
+        failures: int | None = None,
+        error: str | None = None,
+        next_due: datetime | None = None,
+    ) -> None:
+        with self._lock:
+            old = self._view
+            self._view = JobView(
+                running=old.running if running is None else running,
+                failures=old.failures if failures is None else failures,
+                error=old.error if error is None else error,
+                next_due=old.next_due if next_due is None else next_due,
+            )
+
+
+class JobLine:
+    """Runs several jobs, one at a time, in their order."""
+
+    def __init__(self, jobs: Sequence[ScheduledJob]) -> None:
+        self._jobs = jobs
+
+    def run(self, stop: StopSignal) -> None:
+        """Run what is wanted until ``stop`` is set."""
+        while not stop.is_set():
+            for job in self._jobs:
+                if not stop.is_set():
+                    job.run_if_wanted(stop)
+            stop.wait(_POLL_SECONDS)

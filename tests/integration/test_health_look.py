@@ -1,0 +1,161 @@
+"""Health from real servers and repositories: green only while everything is there, red at the next look."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pgbackup.core.health import evaluate
+from pgbackup.core.health_facts import Health, HealthLimits
+from pgbackup.core.schedule_spec import ScheduleSpec
+from pgbackup.core.wal_clock import WalClock
+from pgbackup.engines.native.health_look import HealthLook, LookPorts
+from pgbackup.engines.native.lease import Lease
+from pgbackup.errors import StoreUnavailable
+from pgbackup.postgres.server_look import look
+from pgbackup.postgres.session import Session
+from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.storage.memory import MemoryStore
+from tests.base_backups import take
+from tests.fix_postgres import ServerFactory
+from tests.streaming import ZSTD, Streaming, flush_lsn, streaming
+
+LIMITS = HealthLimits(schedule=ScheduleSpec.parse("every 1 hour"), tz=UTC)
+
+
+class Watched:
+    """A server, its repository, and a look at both."""
+
+    def __init__(self, server: ThrowawayServer) -> None:
+        self.server = server
+        self.store = MemoryStore()
+        self.clock = WalClock()
+        ports = LookPorts(
+            self.store, CatalogWatch(self.store, ZSTD), self.session, Lease(self.store, writer="test", host="here")
+        )
+        self._look = HealthLook(ports, self.clock)
+
+    def session(self) -> Session:
+        return Session.connect(self.server.conninfo(user="pgbackup"), application_name="look")
+
+    def health(self, *, later: timedelta = timedelta(0)) -> Health:
+        return evaluate(self._look.look(), LIMITS, datetime.now(UTC) + later)
+
+    def finding_keys(self) -> set[str]:
+        return {finding.key for finding in self.health().findings}
+
+    def wait_verdict(self, verdict: str, timeout: float = 20) -> Health:
+        deadline = time.monotonic() + timeout
+        while (health := self.health()).verdict != verdict:
+            assert time.monotonic() < deadline, health.findings
+            time.sleep(0.1)
+        return health
+
+    @contextmanager
+    def shipping(self) -> Iterator[Streaming]:
+        with streaming(self.server, self.store) as stream:
+            stream.wait_streaming()
+            yield stream
+
+
+@pytest.fixture
+def watched(server: ThrowawayServer) -> Watched:
+    return Watched(server)
+
+
+def test_every_major_is_looked_at(make_server: ServerFactory, pg_major: int) -> None:
+    server = make_server(pg_major)
+    with Session.connect(server.conninfo(user="pgbackup"), application_name="look") as session:
+        seen = look(session)
+    assert (seen.in_recovery, seen.timeline, seen.silent_seconds) == (False, 1, 0.0)
+    assert abs(seen.clock - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_standby_is_silent_when_its_primary_is_gone(make_server: ServerFactory) -> None:
+    primary = make_server()
+    standby = make_server.standby_of(primary)
+    with Session.connect(standby.conninfo(user="pgbackup"), application_name="look") as session:
+        deadline = time.monotonic() + 20
+        while look(session).silent_seconds > 60:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        primary.stop("immediate")
+        while look(session).silent_seconds < math.inf:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert look(session).in_recovery
+
+
+def test_green_while_everything_is_there(watched: Watched) -> None:
+    assert watched.health().verdict == "critical"
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.server.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+        deadline = time.monotonic() + 20
+        while (health := watched.wait_verdict("ok")).rpo != timedelta(0):
+            assert time.monotonic() < deadline, health
+            time.sleep(0.1)
+    assert health.window is not None
+    assert health.window.latest is not None
+    assert datetime.now(UTC) - health.window.latest < timedelta(seconds=20)
+
+
+def test_wal_that_nobody_ships_grows_old(watched: Watched) -> None:
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+    watched.server.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+    health = watched.health()
+    assert health.rpo is not None
+    assert health.durable is not None
+    assert health.durable < flush_lsn(watched.server)
+    time.sleep(1.2)
+    later = watched.health()
+    assert later.rpo is not None
+    assert later.rpo >= health.rpo + timedelta(seconds=1)
+
+
+def test_an_emptied_bucket_is_red_at_the_next_look(watched: Watched) -> None:
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        for _ in range(4):
+            assert watched.health().verdict == "ok"
+        watched.store.delete([info.key for info in watched.store.list()])
+        assert "backup:none" in watched.finding_keys()
+
+
+def test_what_cannot_be_seen_is_red(watched: Watched) -> None:
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        watched.store.fail_next("list", StoreUnavailable("gone"), 10)
+        watched.store.fail_next("list_level", StoreUnavailable("gone"), 10)
+        assert watched.finding_keys() == {"repository:unreachable"}
+        watched.store._faults.clear()
+        assert watched.health().verdict == "ok"
+        watched.server.stop("immediate")
+        assert watched.finding_keys() == {"server:unreachable"}
+
+
+def test_a_server_that_was_set_back_is_red(watched: Watched, make_server: ServerFactory) -> None:
+    """The same identifier and timeline, an earlier position: a snapshot was restored under us."""
+    server = watched.server
+    server.stop()
+    snapshot = make_server.new_directory("snapshot")
+    make_server.account.run(["cp", "-a", f"{server.data_directory}/.", snapshot])
+    server.start()
+    with watched.shipping() as stream:
+        take(server, watched.store)
+        server.execute("CREATE TABLE t AS SELECT generate_series(1, 100000)")
+        stream.wait_confirmed(flush_lsn(server))
+        watched.wait_verdict("ok")
+    server.stop()
+    watched.server = make_server.over(snapshot)
+    assert "wal:server-behind-repository" in watched.finding_keys()

@@ -1,0 +1,143 @@
+"""What Sentry receives, taken apart byte for byte: events by fingerprint, check-ins that make their monitor."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pgbackup.alerts.base import DeliveryError
+from pgbackup.alerts.sentry import CheckIns, Monitor, SentryChannel
+from pgbackup.alerts.sentry_client import SentryClient, check_dsn
+from pgbackup.core.alert_book import NoticeKind
+from pgbackup.core.findings import Severity
+from pgbackup.core.schedule_spec import ScheduleSpec
+from tests.fix_receiver import Received, Receiver
+from tests.made_notice import ORIGIN, notice
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+def client(receiver: Receiver) -> SentryClient:
+    return SentryClient(receiver.dsn, release="pgbackup@0.1.0", server_name="db-1")
+
+
+def items(request: Received) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The items of an envelope (https://develop.sentry.dev/sdk/foundations/transport/envelopes/): headers, payloads."""
+    body = gzip.decompress(request.body) if request.headers.get("Content-Encoding") == "gzip" else request.body
+    header, rest = body.split(b"\n", 1)
+    json.loads(header)
+    found = []
+    while rest.strip():
+        line, rest = rest.split(b"\n", 1)
+        item = json.loads(line)
+        payload, rest = rest[: item["length"]], rest[item["length"] :].lstrip(b"\n")
+        found.append((item, json.loads(payload)))
+    return found
+
+
+def test_a_notice_is_an_event_grouped_by_its_key(receiver: Receiver) -> None:
+    channel = SentryChannel(client(receiver), ORIGIN)
+    channel.send(notice(facts={"backup": "base_1", "lag": 5}))
+    (request,) = receiver.requests
+    assert request.path == "/api/42/envelope/"
+    assert f"sentry_key={KEY}" in request.headers["X-Sentry-Auth"]
+    ((header, event),) = items(request)
+    assert header["type"] == "event"
+    assert (event["fingerprint"], event["level"]) == (["wal:not-durable"], "error")
+    assert event["message"] == "WAL of <5> s & more"
+    assert event["tags"] == {
+        "cluster": "bucket/prefix", "host": "db-1", "key": "wal:not-durable", "severity": "critical",
+        "backup": "base_1",
+    }  # fmt: skip
+    assert event["contexts"]["finding"]["lag"] == 5
+    assert (event["release"], event["server_name"]) == ("pgbackup@0.1.0", "db-1")
+    assert not event.get("breadcrumbs", {}).get("values")
+    assert "user" not in event
+    channel.close()
+
+
+def test_levels_and_what_is_over(receiver: Receiver) -> None:
+    channel = SentryChannel(client(receiver), ORIGIN)
+    channel.send(notice(severity=Severity.WARNING))
+    channel.send(notice(kind=NoticeKind.RESOLVED))
+    first, second = (items(request)[0][1] for request in receiver.requests)
+    assert first["level"] == "warning"
+    assert (second["level"], second["fingerprint"]) == ("info", ["wal:not-durable", "resolved"])
+    channel.close()
+
+
+def test_errors_that_are_logged_are_no_events(receiver: Receiver) -> None:
+    channel = SentryChannel(client(receiver), ORIGIN)
+    logging.getLogger("pgbackup.test").error("this is an error")
+    channel.send(notice())
+    assert len(receiver.requests) == 1
+    channel.close()
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(503, True), (403, False)])
+def test_an_event_that_did_not_arrive_is_a_failure(receiver: Receiver, status: int, *, retryable: bool) -> None:
+    receiver.answers.append((status, {}, 0.0))
+    channel = SentryChannel(client(receiver), ORIGIN)
+    with pytest.raises(DeliveryError, match=f"HTTP {status}") as caught:
+        channel.send(notice())
+    assert caught.value.retryable is retryable
+    channel.send(notice())
+    channel.close()
+
+
+def test_a_dead_endpoint_is_a_failure_that_names_no_key() -> None:
+    channel = SentryChannel(SentryClient(f"http://{KEY}@127.0.0.1:1/42", release="r", server_name="s"), ORIGIN)
+    with pytest.raises(DeliveryError) as caught:
+        channel.send(notice())
+    assert caught.value.retryable
+    assert KEY not in f"{caught.value}{channel.name}"
+    channel.close()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "http://", "https://host/1", "ftp://a@b/1"])
+def test_what_is_no_dsn(text: str) -> None:
+    with pytest.raises(ValueError, match="expected https"):
+        check_dsn(text)
+
+
+def test_check_ins_make_their_monitor_and_belong_together(receiver: Receiver) -> None:
+    sender = client(receiver)
+    check_ins = CheckIns(sender, "bucket/prefix")
+    check_ins.start()
+    spec = ScheduleSpec.parse("daily at 02:30")
+    monitor = Monitor.of_schedule("base-backup", spec, "Europe/Berlin", margin=timedelta(hours=1))
+    run = "a" * 32
+    check_ins.note(monitor, "in_progress", run_id=run)
+    check_ins.note(monitor, "ok", run_id=run, seconds=12.5)
+    receiver.wait(2)
+    check_ins.finish(5)
+    sender.close()
+    (first, second) = (items(request)[0] for request in receiver.requests)
+    assert first[0]["type"] == "check_in"
+    assert [first[1]["status"], second[1]["status"]] == ["in_progress", "ok"]
+    assert first[1]["check_in_id"] == second[1]["check_in_id"] == run
+    assert second[1]["duration"] == 12.5
+    assert first[1]["monitor_slug"].startswith("pgbackup-bucket-prefix-")
+    assert first[1]["monitor_config"] == {
+        "schedule": {"type": "crontab", "value": "30 2 * * *"}, "timezone": "Europe/Berlin", "checkin_margin": 60,
+        "max_runtime": 1440, "failure_issue_threshold": 1, "recovery_threshold": 1,
+    }  # fmt: skip
+
+
+def test_check_ins_are_tried_again_in_order(receiver: Receiver) -> None:
+    receiver.answers.append((503, {}, 0.0))
+    sender = client(receiver)
+    check_ins = CheckIns(sender, "c")
+    check_ins.start()
+    monitor = Monitor.of_interval("wal", timedelta(minutes=1))
+    for status in ("in_progress", "ok"):
+        check_ins.note(monitor, status)
+    receiver.wait(3)
+    check_ins.finish(5)
+    sender.close()
+    assert [items(r)[0][1]["status"] for r in receiver.requests] == ["in_progress", "in_progress", "ok"]

@@ -1,0 +1,147 @@
+"""The verdict: a whole picture is green, and each thing that is wrong or unknown makes it warn or critical."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.health_facts import HealthFacts, JobView, LastRun, RepositoryView, StreamView
+from pgbackup.core.schedule_spec import ScheduleSpec
+from tests.made_catalog import at, backup, catalog, minutes
+from tests.made_health import LIMITS, NOW, green, green_catalog, judged, keys, server
+
+
+def with_catalog(made, **more) -> HealthFacts:
+    return green(repository=RepositoryView(made, NOW, clock=NOW, **more))
+
+
+def test_a_whole_picture_is_green() -> None:
+    health = judged(green())
+    assert (health.verdict, keys(health)) == ("ok", [])
+    assert health.rpo == timedelta(0)
+    assert health.durable == at(21.5)
+    assert health.last_backup_finished == minutes(60)
+    assert health.next_due == minutes(120)
+    assert health.window is not None
+    assert (health.window.earliest, health.window.latest) == (minutes(0), NOW)
+    assert (health.window.start, health.window.end) == (at(4.5), at(21.5))
+
+
+SPOILED = {
+    "repository:unreachable": green(repository=None, repository_problem="connection refused"),
+    "server:unreachable": green(server=None, server_problem="connection refused"),
+    "backup:none": with_catalog(catalog([], {1: range(3, 21)})),
+    "repository:other-cluster": with_catalog(replace(green_catalog(), system_identifier=7)),
+    "lease:other-writer": with_catalog(green_catalog(), other_writer="elsewhere:1"),
+    "repository:bookkeeping": with_catalog(green_catalog(), missing_bookkeeping=("pgbackup_005/cluster.json",)),
+    "wal:server-behind-repository": green(server=server(position=at(20), position_after=at(20.2))),
+    "backup:other-branch": green(server=server(timeline=2)),
+    "server:standby-silent": green(server=server(in_recovery=True, silent_seconds=math.inf)),
+    "stream:stopped": green(stream=StreamView(streaming=False, problem="other bytes", permanent=True)),
+    "clock:server": green(server=server(clock=NOW + timedelta(minutes=20))),
+    "clock:store": green(repository=RepositoryView(green_catalog(), NOW, clock=NOW - timedelta(minutes=20))),
+    "verify:failed": with_catalog(green_catalog(), verification=LastRun(NOW, ok=False, summary="1 object damaged")),
+}
+
+
+@pytest.mark.parametrize("key", SPOILED)
+def test_what_is_wrong_or_unknown_is_critical(key: str) -> None:
+    health = judged(SPOILED[key])
+    assert health.verdict == "critical"
+    assert key in keys(health)
+    assert all(f.summary and f.hint for f in health.findings)
+
+
+def test_missing_wal_in_the_middle_is_a_hole() -> None:
+    made = catalog([backup(10.1, 11.5, minute=60)], {1: [*range(10, 15), *range(16, 21)]}, {(1, 21): 0.5})
+    health = judged(with_catalog(made))
+    assert "wal:hole:1/0/F00000" in keys(health)
+    assert health.durable == at(15)
+
+
+def test_missing_wal_of_a_backup_makes_the_newest_not_restorable() -> None:
+    made = catalog([backup(3.2, 4.5), backup(10.1, 11.5, minute=60)], {1: [*range(3, 11), *range(12, 21)]})
+    assert {"backup:newest-not-restorable", "backup:overdue"} & set(keys(judged(with_catalog(made))))
+
+
+def test_an_emptied_bucket_is_critical() -> None:
+    health = judged(with_catalog(catalog([], {})))
+    assert health.verdict == "critical"
+    assert health.window is None
+
+
+@pytest.mark.parametrize(
+    ("age", "verdict"),
+    [(timedelta(seconds=20), "ok"), (timedelta(minutes=6), "warning"), (timedelta(hours=1), "critical")],
+)
+def test_wal_that_is_not_durable_counts_by_its_age(age: timedelta, verdict: str) -> None:
+    behind = server(position=at(22), position_after=at(22))
+    health = judged(green(server=behind, wal_age=age))
+    assert health.verdict == verdict
+    assert health.rpo == age
+
+
+def test_wal_that_is_missing_for_an_unknown_time_is_not_green() -> None:
+    behind = server(position=at(22), position_after=at(22))
+    health = judged(green(server=behind, wal_age=None))
+    assert keys(health) == ["wal:not-durable"]
+    assert health.rpo is None
+
+
+def test_a_first_backup_that_runs_is_a_warning() -> None:
+    made = with_catalog(catalog([], {1: range(3, 21)}))
+    assert judged(replace(made, backups=JobView(running=True))).verdict == "warning"
+    assert judged(replace(made, backups=JobView(running=False))).verdict == "critical"
+
+
+@pytest.mark.parametrize(("minute", "verdict"), [(129, "ok"), (131, "warning"), (189, "warning"), (191, "critical")])
+def test_an_overdue_backup_warns_and_after_two_it_is_critical(minute: float, verdict: str) -> None:
+    now = minutes(minute)
+    facts = green(server=server(looked=now, clock=now), repository=RepositoryView(green_catalog(), now, clock=now))
+    assert judged(facts, now=now).verdict == verdict
+
+
+@pytest.mark.parametrize(("failures", "verdict"), [(0, "ok"), (1, "warning"), (3, "critical")])
+def test_failing_backups(failures: int, verdict: str) -> None:
+    assert judged(green(backups=JobView(failures=failures, error="denied"))).verdict == verdict
+
+
+def test_a_stream_that_is_interrupted_for_a_moment_is_no_finding() -> None:
+    def interrupted(seconds: float) -> HealthFacts:
+        return green(stream=StreamView(False, "connection lost", since=NOW - timedelta(seconds=seconds)))
+
+    assert judged(interrupted(20)).verdict == "ok"
+    assert keys(judged(interrupted(90))) == ["stream:interrupted"]
+
+
+def test_a_verification_that_never_came_is_overdue() -> None:
+    limits = replace(LIMITS, verify_schedule=ScheduleSpec.parse("every 1 hour"), verify_grace=timedelta(minutes=5))
+    assert keys(judged(green(), limits=limits)) == ["verify:overdue"]
+    done = with_catalog(green_catalog(), verification=LastRun(minutes(50), ok=True))
+    assert judged(done, limits=limits).verdict == "ok"
+
+
+def test_wal_left_behind_is_told_until_the_new_timeline_has_a_backup() -> None:
+    fork = [(2, f"1\t{at(20)}\tno reason\n")]
+    on_two = server(timeline=2, position=at(21), position_after=at(21))
+    segments = {1: range(3, 22), 2: range(20, 21)}
+    old = catalog([backup(10.1, 11.5, minute=60)], segments, forks=fork)
+    assert "branch:left-behind:1" in keys(judged(replace(with_catalog(old), server=on_two)))
+    both = catalog([backup(10.1, 11.5, minute=0), backup(20.2, 20.5, timeline=2, minute=65)], segments, forks=fork)
+    assert judged(replace(with_catalog(both), server=on_two)).verdict == "ok"
+
+
+def test_a_newer_timeline_than_the_server_s_is_critical() -> None:
+    made = catalog([backup(10.1, 11.5, minute=60)], {1: range(3, 21)}, {(1, 21): 0.5}, forks=[(2, f"1\t{at(20)}\tx\n")])
+    assert "branch:promoted-elsewhere:2" in keys(judged(with_catalog(made)))
+
+
+def test_findings_of_others_count_and_the_worst_comes_first() -> None:
+    mild = Finding("a:mild", Severity.WARNING, "mild", "Wait.")
+    bad = Finding("z:bad", Severity.CRITICAL, "bad", "Run.")
+    health = judged(green(others=(mild, bad)))
+    assert (health.verdict, keys(health)) == ("critical", ["z:bad", "a:mild"])

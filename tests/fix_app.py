@@ -120,7 +120,8 @@ def make_program(request: pytest.FixtureRequest, tmp_path: Path, s3_env: S3Env) 
         folder = tmp_path / f"program-{len(programs)}"
         folder.mkdir()
         store = s3_env() if s3 else {"PGBACKUP_REPOSITORY": f"file://{folder}/repository"}
-        env = {**base, **server_env(server), **store, "PGBACKUP_WAL_FLUSH_INTERVAL": "0.2s", **settings}
+        quick = {"PGBACKUP_WAL_FLUSH_INTERVAL": "0.2s", "PGBACKUP_HTTP": "off"}
+        env = {**base, **server_env(server), **store, **quick, **settings}
         programs.append(Program(env, folder))
         return programs[-1]
 

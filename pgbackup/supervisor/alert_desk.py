@@ -14,11 +14,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pgbackup.alerts.channels import AlertSettings, Channels, build_channels
 from pgbackup.alerts.dispatch import Dispatch
-from pgbackup.alerts.heartbeat import Heartbeat
-from pgbackup.alerts.sentry import CheckIns, Monitor
+from pgbackup.alerts.monitors import CheckIns, Monitor
 from pgbackup.core.alert_book import Alert, AlertBook
 from pgbackup.core.findings import Finding
 from pgbackup.core.health_facts import Health
@@ -29,6 +29,9 @@ from pgbackup.storage.base import ObjectStore
 _WAL_CHECK_IN_SECONDS = 300.0
 _WAL_KINDS = ("wal:", "stream:", "slot:", "repository:", "server:")
 _log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from pgbackup.alerts.heartbeat import Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class AlertDesk:
         self._check_ins = CheckIns(client, settings.alerts.origin.cluster) if client is not None else None
         url = settings.alerts.heartbeat_url
         usable = url and not any("HEARTBEAT" in problem.key for problem in self._built.problems)
-        self._heartbeat = Heartbeat(url) if usable else None
+        self._heartbeat = _heartbeat(url) if usable else None
 
     def start(self) -> None:
         """Start the channels, and tell at once of those that cannot be used."""
@@ -160,3 +163,10 @@ class AlertDesk:
             self._store.put(keys.ALERTS, json.dumps(document).encode())
         except PgbackupError as exc:
             _log.debug("the open alerts could not be stored: %s", exc)
+
+
+def _heartbeat(url: str) -> Heartbeat:
+    # Late: a process without one does without the library for HTTP.
+    from pgbackup.alerts.heartbeat import Heartbeat
+
+    return Heartbeat(url)

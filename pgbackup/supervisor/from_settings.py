@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pgbackup import __version__
 from pgbackup.alerts.base import Origin
 from pgbackup.alerts.channels import AlertSettings
-from pgbackup.alerts.sentry import Monitor
+from pgbackup.alerts.monitors import Monitor
 from pgbackup.config.repository_url import redact_url
 from pgbackup.config.settings import Settings
 from pgbackup.core.health_facts import HealthLimits

@@ -1,0 +1,141 @@
+"""Cron monitors: every run of a scheduled job is a check-in at Sentry.
+
+The monitors are made by their check-ins (upsert), so that Sentry notices by itself when a run never started, also when
+this process is dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pgbackup.alerts.base import DeliveryError
+from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.monitor_schedule import interval, monitor_schedule, monitor_slug
+from pgbackup.core.schedule_spec import ScheduleSpec
+
+if TYPE_CHECKING:
+    from pgbackup.alerts.sentry_client import SentryClient
+
+_MOST_WAITING = 100
+_TRIES = 5
+_FIRST_PAUSE_SECONDS = 2.0
+_FAILURES_TO_TELL = 2
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """A cron monitor: when it expects a check-in, how late it may come, how long a run may take."""
+
+    what: str
+    schedule: dict[str, str | int]
+    timezone: str
+    margin: timedelta
+    longest: timedelta
+
+    @classmethod
+    def of_schedule(cls, what: str, spec: ScheduleSpec, timezone: str, *, margin: timedelta) -> Monitor:
+        return cls(what, monitor_schedule(spec), timezone, margin, timedelta(hours=24))
+
+    @classmethod
+    def of_interval(cls, what: str, every: timedelta) -> Monitor:
+        return cls(what, interval(every), "UTC", max(every, timedelta(minutes=5)), timedelta(minutes=10))
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "schedule": self.schedule,
+            "timezone": self.timezone,
+            "checkin_margin": max(1, self.margin // timedelta(minutes=1)),
+            "max_runtime": max(1, self.longest // timedelta(minutes=1)),
+            "failure_issue_threshold": 1,
+            "recovery_threshold": 1,
+        }
+
+
+class CheckIns:
+    """Sends check-ins from a thread of its own, in order; ``note`` never blocks, and at most 100 wait."""
+
+    def __init__(self, client: SentryClient, cluster: str) -> None:
+        self._client = client
+        self._cluster = cluster
+        self._changed = threading.Condition()
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)
+        self._finishing = False
+        self._failures = 0
+        self._problem = ""
+        self._thread = threading.Thread(target=self._run, name="check-ins", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def note(self, monitor: Monitor, status: str, *, run_id: str | None = None, seconds: float | None = None) -> None:
+        """A run of ``monitor`` is ``in_progress``, ``ok`` or ``error``; ``run_id`` ties the two of one run together."""
+        check_in = {
+            "type": "check_in",
+            "monitor_slug": monitor_slug(self._cluster, monitor.what),
+            "check_in_id": run_id or uuid.uuid4().hex,
+            "status": status,
+            "duration": seconds,
+            "monitor_config": monitor.document(),
+        }
+        with self._changed:
+            self._waiting.append(check_in)
+            self._changed.notify()
+
+    def finding(self) -> Finding | None:
+        with self._changed:
+            if self._failures < _FAILURES_TO_TELL:
+                return None
+            return Finding(
+                f"alert-channel:sentry crons {self._client.host}",
+                Severity.WARNING,
+                f"check-ins do not arrive at Sentry: {self._problem}",
+                "Mend SENTRY_DSN or the network; `pgbackup alerts test` shows what it answers.",
+                {"failures": self._failures},
+            )
+
+    def finish(self, seconds: float) -> None:
+        """Give what waits so many seconds, and end."""
+        with self._changed:
+            self._finishing = True
+            self._changed.notify()
+        self._thread.join(max(0.0, seconds))
+
+    def _run(self) -> None:
+        tries = 0
+        while (check_in := self._next()) is not None:
+            try:
+                self._client.capture(check_in)
+            except DeliveryError as exc:
+                tries += 1
+                self._failed(check_in, exc, again=exc.retryable and tries < _TRIES)
+            else:
+                tries = 0
+                with self._changed:
+                    self._failures = 0
+
+    def _next(self) -> dict[str, Any] | None:
+        with self._changed:
+            while not self._waiting:
+                if self._finishing:
+                    return None
+                self._changed.wait()
+            return self._waiting.popleft()
+
+    def _failed(self, check_in: dict[str, Any], exc: DeliveryError, *, again: bool) -> None:
+        _log.warning("check-in %s (%s) failed: %s", check_in["monitor_slug"], check_in["status"], exc)
+        with self._changed:
+            self._failures += 1
+            self._problem = str(exc)
+            if self._finishing:
+                self._waiting.clear()
+                return
+            if again:
+                self._waiting.appendleft(check_in)
+            self._changed.wait(min(_FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 8), 300.0))

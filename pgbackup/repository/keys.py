@@ -133,6 +133,11 @@ def intent(timeline: int, segment_start: int) -> str:
     return f"{INTENTS}{timeline:08X}-{segment_start:016X}.json"
 
 
+def gap(timeline: int, start: int, end: int) -> str:
+    """An entry of the ledger of gaps."""
+    return f"{GAPS}{timeline:08X}-{start:016X}-{end:016X}.json"
+
+
 def timeline_claim(timeline: int) -> str:
     return f"{TIMELINES}{timeline:08X}.json"
 

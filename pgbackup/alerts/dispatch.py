@@ -11,13 +11,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pgbackup.alerts.base import Channel, DeliveryError
+from pgbackup.alerts.base import Channel, DeliveryError, bug
 from pgbackup.alerts.notice_queue import FIRST_PAUSE_SECONDS, NoticeQueue, Waiting
 from pgbackup.core.alert_book import Notice, NoticeKind
 from pgbackup.core.findings import Finding, Severity
@@ -107,14 +106,7 @@ def _try(channel: Channel, notice: Notice) -> tuple[bool, str]:
     except DeliveryError as exc:
         return False, str(exc)
     except Exception as exc:  # noqa: BLE001 - a channel's bug must not keep the others from being tried
-        return False, _bug(exc)
-
-
-def _bug(exc: Exception) -> str:
-    """Where a bug is, without its text: a library's may quote an address, and with it a token."""
-    frames = traceback.extract_tb(exc.__traceback__)
-    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-    return f"a bug: {type(exc).__name__} at {where}"
+        return False, bug(exc)
 
 
 class _Line:
@@ -187,7 +179,7 @@ class _Line:
             except DeliveryError as exc:
                 self._failed(entry, exc)
             except Exception as exc:  # noqa: BLE001 - a channel's bug must neither end its thread nor go unseen
-                self._failed(entry, DeliveryError(_bug(exc), retryable=False))
+                self._failed(entry, DeliveryError(bug(exc), retryable=False))
             else:
                 self._delivered(entry)
         self._channel.close()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from pgbackup.alerts.base import Answer, DeliveryError, Origin
+from pgbackup.alerts.base import Answer, DeliveryError, Origin, notice_id
 from pgbackup.alerts.sentry_client import SentryClient
 from pgbackup.core.alert_book import Notice, NoticeKind
 from pgbackup.core.findings import Finding, Severity
@@ -55,7 +55,7 @@ def event_of(notice: Notice, origin: Origin) -> dict[str, Any]:
     tags = {"cluster": origin.cluster, "host": origin.host, "key": finding.key, "severity": finding.severity.word}
     tags |= {name: str(finding.facts[name]) for name in ("backup", "database", "timeline") if name in finding.facts}
     return {
-        "event_id": uuid.uuid4().hex,
+        "event_id": notice_id(notice, origin),
         "timestamp": notice.time.isoformat(),
         "level": "info" if over else "error" if finding.severity is Severity.CRITICAL else "warning",
         "logger": "pgbackup",

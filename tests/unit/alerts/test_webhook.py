@@ -63,6 +63,23 @@ def test_the_document(receiver: Receiver, hook: MakeHook) -> None:
     assert SIGNATURE_HEADER not in receiver.requests[0].headers
 
 
+def test_a_receiver_knows_a_delivery_that_is_retried(receiver: Receiver, hook: MakeHook) -> None:
+    receiver.answers.append((503, {}, 0.0))
+    webhook = hook()
+    with pytest.raises(DeliveryError):
+        webhook.send(notice())
+    webhook.send(notice())
+    webhook.send(notice(kind=NoticeKind.RESOLVED))
+    first, second, third = (json.loads(request.body)["id"] for request in receiver.requests)
+    assert first == second != third
+
+
+def test_a_fact_without_bound_is_json_all_the_same(receiver: Receiver, hook: MakeHook) -> None:
+    hook().send(notice(facts={"age_seconds": float("inf")}))
+    assert json.loads(receiver.requests[0].body)["facts"] == {"age_seconds": None}
+    assert b"Infinity" not in receiver.requests[0].body
+
+
 @pytest.mark.parametrize(
     ("host", "shape"),
     [
@@ -80,6 +97,15 @@ def test_slack_text_is_escaped_and_discord_mentions_nobody() -> None:
     body = discord(notice(summary="@everyone " + "x" * 5000), ORIGIN, "")
     assert body["allowed_mentions"] == {"parse": []}
     assert len(body["content"]) <= 2000
+    assert len(discord(notice(summary="_" * 5000, hint="*" * 5000), ORIGIN, "")["content"]) <= 2000
+    assert r"slot pg\_backup\_x" in discord(notice(summary="slot pg_backup_x"), ORIGIN, "")["content"]
+    cut = slack(notice(summary="&" * 5000, hint="<" * 5000), ORIGIN, "")["text"]
+    assert cut.count("&") == cut.count(";"), "no escape is cut through"
+
+
+def test_discord_takes_the_shape_of_slack_where_its_address_says_so() -> None:
+    assert shape_for("discord.com", "/api/webhooks/1/T0KEN/slack") is slack
+    assert shape_for("discord.com", "/api/webhooks/1/T0KEN") is discord
 
 
 def test_teams_gets_a_card() -> None:

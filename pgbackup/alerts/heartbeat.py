@@ -1,8 +1,8 @@
 """The heartbeat: a dead man's switch in the style of healthchecks.io. It is pinged only while health is green.
 
-``<url>/start`` once at the start, ``<url>`` for green, ``<url>/fail`` with a text while it is critical; on a warning nothing is
-sent, so that whoever watches notices by the silence as well when nobody mends it. At most one ping waits, the newest,
-and pings have a thread of their own.
+``<url>/start`` once at the start, ``<url>`` for green, ``<url>/fail`` with a text while it is critical; on a warning
+nothing is sent, so that whoever watches notices by the silence as well when nobody mends it. At most one ping waits,
+the newest, and pings have a thread of their own.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -12,13 +11,7 @@ from pgbackup.alerts.base import Answer, DeliveryError
 from pgbackup.alerts.dispatch import Dispatch, try_channels
 from pgbackup.core.alert_book import Notice, NoticeKind
 from tests.made_notice import MadeChannel, notice
-
-
-def wait_for(reached: Callable[[], object], timeout: float = 10) -> None:
-    deadline = time.monotonic() + timeout
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+from tests.waiting import wait_for
 
 
 class Hanging(MadeChannel):

@@ -30,6 +30,8 @@ class Receiver:
     requests: list[Received] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str], float]] = field(default_factory=list)
     answer_body: bytes = b"{}"
+    echo: bool = False
+    """Answer with the address that was asked for, as some servers do in their errors."""
     default: tuple[int, dict[str, str], float] = (200, {}, 0.0)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -68,9 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(self.receiver.answer_body)))
+            answer = f"Cannot POST {self.path}".encode() if self.receiver.echo else self.receiver.answer_body
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(self.receiver.answer_body)
+            self.wfile.write(answer)
         except OSError:
             pass
 

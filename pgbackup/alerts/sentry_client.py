@@ -22,6 +22,11 @@ from pgbackup.alerts.base import DeliveryError
 
 _WAIT_SECONDS = 20.0
 _LATE_SECONDS = 10.0
+_REASONS = {
+    "network": "the network or the server failed",
+    "network_error": "the network or the server failed",
+    "self_rate_limits": "Sentry has asked for a pause",
+}
 _FINAL_REASONS = ("status_400", "status_401", "status_403", "status_404", "status_413")
 
 
@@ -72,7 +77,8 @@ class SentryClient:
             self._late = time.monotonic() - begin >= _WAIT_SECONDS
             if self._dropped:
                 reason = self._dropped[0]
-                raise DeliveryError(reason.replace("status_", "HTTP "), retryable=reason not in _FINAL_REASONS)
+                text = _REASONS.get(reason, reason.replace("status_", "HTTP "))
+                raise DeliveryError(text, retryable=reason not in _FINAL_REASONS)
             if self._late:
                 raise DeliveryError(f"no answer within {_WAIT_SECONDS:.0f} s", retryable=True)
             if found is None:

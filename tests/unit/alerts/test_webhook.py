@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -20,6 +22,7 @@ from pgbackup.core.alert_book import NoticeKind
 from pgbackup.core.findings import Severity
 from tests.fix_receiver import Receiver
 from tests.made_notice import ORIGIN, notice
+from tests.waiting import wait_for
 
 TOKEN = "T0KEN-which-nobody-may-see"
 
@@ -154,6 +157,8 @@ def test_addresses_that_cannot_be_used_are_findings_and_the_others_work(receiver
     found = build_channels(
         AlertSettings(ORIGIN, (f"{receiver.url}/{TOKEN}", *bad), sentry_dsn="nonsense", heartbeat_url="file:///x")
     )
+    assert found.heartbeat is None
+    assert "SENTRY_DSN: expected https" in found.problem_text()
     assert [channel.name for channel in found.channels] == ["webhook 127.0.0.1"]
     assert len(found.problems) == len(bad) + 2
     for channel in found.channels:
@@ -173,6 +178,24 @@ def test_the_heartbeat_pings_only_for_green_and_red(receiver: Receiver) -> None:
     root = f"/ping/{TOKEN}"
     assert [r.path for r in receiver.requests] == [f"{root}/start?a=b", f"{root}?a=b", f"{root}/fail?a=b"]
     assert receiver.requests[2].body == b"no backup"
+
+
+def test_a_heartbeat_takes_any_text_and_tells_that_it_fails(receiver: Receiver) -> None:
+    receiver.default = (500, {}, 0.0)
+    heartbeat = Heartbeat(receiver.url)
+    heartbeat.finish(1)
+    heartbeat = Heartbeat(receiver.url)
+    heartbeat.start()
+    for count in range(1, 4):
+        receiver.wait(count)
+        heartbeat.ping("critical", "\udcff" + "ü" * 10_000)
+    receiver.wait(4)
+    wait_for(heartbeat.finding)
+    receiver.default = (200, {}, 0.0)
+    heartbeat.ping("ok")
+    wait_for(lambda: heartbeat.finding() is None)
+    heartbeat.finish(5)
+    assert max(len(request.body) for request in receiver.requests) < 5000
 
 
 def test_a_heartbeat_that_hangs_holds_nobody_up(receiver: Receiver) -> None:
@@ -199,3 +222,24 @@ def test_other_services_by_apprise(receiver: Receiver) -> None:
     receiver.default = (500, {}, 0.0)
     with pytest.raises(DeliveryError):
         channel.send(notice())
+
+
+LATE_IMPORTS = """
+import sys
+import pgbackup.alerts.channels as channels, pgbackup.alerts.dispatch, pgbackup.core.alert_book
+from pgbackup.alerts.base import Origin
+channels.build_channels(channels.AlertSettings(Origin("c", "h", "r", "v")))
+print(sorted({"httpx", "httpcore", "sentry_sdk", "apprise", "requests", "urllib3"} & set(sys.modules)))
+"""
+
+
+def test_what_is_not_configured_is_not_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE_IMPORTS], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_apprise_missing_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    (problem,) = build_channels(AlertSettings(ORIGIN, (f"tgram://{TOKEN}/1",))).problems
+    assert "pip install 'pgbackup[apprise]'" in problem.summary
+    assert TOKEN not in problem.summary

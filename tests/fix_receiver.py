@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ class Receiver:
     port: int = 0
     requests: list[Received] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str], float]] = field(default_factory=list)
+    answer_body: bytes = b"{}"
+    echo: bool = False
+    """Answer with the address that was asked for, as some servers do in their errors."""
     default: tuple[int, dict[str, str], float] = (200, {}, 0.0)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -66,9 +70,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "2")
+            answer = f"Cannot POST {self.path}".encode() if self.receiver.echo else self.receiver.answer_body
+            self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(answer)
         except OSError:
             pass
 
@@ -77,13 +82,21 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        # A client may leave before it has read everything.
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """One receiver, for the length of a test."""
     found = Receiver()
     handler = type("Handler", (_Handler,), {"receiver": found})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     found.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -21,7 +21,7 @@ class AppriseChannel:
         library = _library()
         self._origin = origin
         self._scheme = url.partition(":")[0].lower()
-        self._service: Any = library.Apprise()
+        self._service: Any = library.Apprise(asset=library.AppriseAsset(app_id="pgbackup", app_desc="pgbackup"))
         if not self._service.add(url):
             raise ValueError(f"Apprise does not know how to send to {self._scheme}://...")
 
@@ -32,7 +32,13 @@ class AppriseChannel:
     def send(self, notice: Notice) -> Answer:
         """Raises DeliveryError; Apprise does not say why something failed."""
         body = f"{notice.finding.hint}\n[{notice.finding.key}] since {notice.since.isoformat(timespec='seconds')}"
-        sent = self._service.notify(body=body, title=headline(notice, self._origin), notify_type=_kind(notice))
+        sent = self._service.notify(
+            body=body,
+            title=headline(notice, self._origin),
+            notify_type=_kind(notice),
+            # Services that take HTML get it escaped; else a `<` of ours would make them refuse the text.
+            body_format="text",
+        )
         if not sent:
             raise DeliveryError("Apprise could not deliver it", retryable=True)
         return Answer("delivered")
@@ -45,8 +51,10 @@ def _library() -> ModuleType:
         import apprise
     except ImportError:
         raise ValueError("it needs the extra: pip install 'pgbackup[apprise]'") from None
-    # Its log lines show addresses.
+    # Their log lines show addresses; urllib3 is what Apprise sends with.
     logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    urllib3 = logging.getLogger("urllib3")
+    urllib3.setLevel(max(urllib3.level, logging.WARNING))
     module: ModuleType = apprise
     return module
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import traceback
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +27,13 @@ class Answer:
     text: str
 
 
+def notice_id(notice: Notice, origin: Origin) -> str:
+    """32 hex digits, the same each time one notice is sent, so that a receiver knows a delivery that is retried."""
+    finding = notice.finding
+    what = (origin.cluster, origin.host, finding.key, notice.kind, notice.since, notice.time, notice.count)
+    return hashlib.sha256("\0".join(map(str, what)).encode(errors="replace")).hexdigest()[:32]
+
+
 class DeliveryError(Exception):
     """A notice could not be delivered. The text never holds an address or a token; ``retry_after`` in seconds."""
 
@@ -32,6 +41,13 @@ class DeliveryError(Exception):
         super().__init__(text)
         self.retryable = retryable
         self.retry_after = retry_after
+
+
+def bug(exc: Exception) -> str:
+    """Where a bug is, without its text: a library's may quote an address, and with it a token."""
+    frames = traceback.extract_tb(exc.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
+    return f"a bug: {type(exc).__name__} at {where}"
 
 
 class Channel(Protocol):

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from pgbackup.alerts.address import wrong_http
 from pgbackup.alerts.base import Channel, Origin
 from pgbackup.core.findings import Finding, Severity
 
 if TYPE_CHECKING:
+    from pgbackup.alerts.heartbeat import Heartbeat
     from pgbackup.alerts.sentry_client import SentryClient
 
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """Where people are told; every text may be secret. ``webhook_secret`` signs our own shape."""
+    """Where people are told; what may be secret is not shown by repr. ``webhook_secret`` signs our own shape."""
 
     origin: Origin
-    webhook_urls: Sequence[str] = ()
-    webhook_secret: str = ""
-    sentry_dsn: str = ""
-    heartbeat_url: str = ""
+    webhook_urls: Sequence[str] = field(default=(), repr=False)
+    webhook_secret: str = field(default="", repr=False)
+    sentry_dsn: str = field(default="", repr=False)
+    heartbeat_url: str = field(default="", repr=False)
     repeat: timedelta = timedelta(hours=6)
 
 
@@ -35,6 +36,11 @@ class Channels:
     problems: tuple[Finding, ...] = ()
     sentry: SentryClient | None = None
     """For the check-ins of cron monitors."""
+    heartbeat: Heartbeat | None = None
+
+    def problem_text(self) -> str:
+        """All problems in one text, for a ConfigError; empty when there are none."""
+        return "; ".join(finding.summary for finding in self.problems)
 
 
 def build_channels(settings: AlertSettings) -> Channels:
@@ -59,9 +65,15 @@ def build_channels(settings: AlertSettings) -> Channels:
             origin = settings.origin
             client = SentryClient(settings.sentry_dsn, release=f"pgbackup@{origin.version}", server_name=origin.host)
             channels.append(SentryChannel(client, origin))
-    if settings.heartbeat_url and (wrong := _wrong_http(settings.heartbeat_url)):
-        problems.append(_problem("PGBACKUP_HEARTBEAT_URL", wrong))
-    return Channels(tuple(channels), tuple(problems), client)
+    heartbeat: Heartbeat | None = None
+    if settings.heartbeat_url:
+        if wrong := wrong_http(settings.heartbeat_url):
+            problems.append(_problem("PGBACKUP_HEARTBEAT_URL", wrong))
+        else:
+            from pgbackup.alerts.heartbeat import Heartbeat
+
+            heartbeat = Heartbeat(settings.heartbeat_url)
+    return Channels(tuple(channels), tuple(problems), client, heartbeat)
 
 
 def _webhook(url: str, settings: AlertSettings) -> Channel:
@@ -70,22 +82,12 @@ def _webhook(url: str, settings: AlertSettings) -> Channel:
         from pgbackup.alerts.apprise_channel import AppriseChannel
 
         return AppriseChannel(url, settings.origin)
-    if wrong := _wrong_http(url):
+    if wrong := wrong_http(url):
         raise ValueError(wrong)
     from pgbackup.alerts.webhook import Webhook
 
     secret = settings.webhook_secret.encode() if settings.webhook_secret else None
     return Webhook(url, settings.origin, secret=secret)
-
-
-def _wrong_http(url: str) -> str:
-    """What is wrong with an address; empty when nothing is. Never shows it."""
-    try:
-        parts = urlsplit(url)
-        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        fine = False
-    return "" if fine else "it is not an http or https address"
 
 
 def _problem(what: str, text: str) -> Finding:

@@ -2,7 +2,8 @@
 
 ``submit`` never blocks. What waits for a channel is kept by the finding's key and only the newest notice of a key is
 sent, so a dead channel holds a bounded number of notices and tells the truth of now when it comes back. A delivery is
-retried with growing pauses; a channel that fails is itself a finding, which the other channels tell.
+retried with growing pauses (notice_queue.py); a channel that fails, or hangs although it is bounded, is itself a
+finding, which the other channels tell.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pgbackup.alerts.base import Channel, DeliveryError
+from pgbackup.alerts.base import Channel, DeliveryError, bug
+from pgbackup.alerts.notice_queue import FIRST_PAUSE_SECONDS, NoticeQueue, Waiting
 from pgbackup.core.alert_book import Notice, NoticeKind
 from pgbackup.core.findings import Finding, Severity
+from pgbackup.logs import log_fields
 
-_FIRST_PAUSE_SECONDS = 1.0
-_LAST_PAUSE_SECONDS = 600.0
-_MOST_WAITING = 500
 _FAILURES_TO_TELL = 2
+_HANGS_SECONDS = 60.0
+_TEST_SECONDS = 40.0
 _log = logging.getLogger(__name__)
 
 
@@ -39,8 +41,9 @@ class Tried:
 class Dispatch:
     """All channels. Thread-safe."""
 
-    def __init__(self, channels: Sequence[Channel], *, first_pause: float = _FIRST_PAUSE_SECONDS) -> None:
-        self._lines = [_Line(channel, first_pause) for channel in channels]
+    def __init__(self, channels: Sequence[Channel], *, first_pause: float = FIRST_PAUSE_SECONDS) -> None:
+        names = channel_names(channels)
+        self._lines = [_Line(channel, name, first_pause) for channel, name in zip(channels, names, strict=True)]
 
     def start(self) -> None:
         for line in self._lines:
@@ -64,34 +67,61 @@ class Dispatch:
             line.join(deadline - time.monotonic())
 
 
-def try_channels(channels: Sequence[Channel]) -> list[Tried]:
-    """Send a test notice through every channel, once, and say what each answered."""
+def channel_names(channels: Sequence[Channel]) -> list[str]:
+    """A name for each, numbered where channels share one, as two addresses at one service do."""
+    names = [channel.name for channel in channels]
+    count, seen = Counter(names), Counter[str]()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(f"{name} ({seen[name]})" if count[name] > 1 else name)
+    return unique
+
+
+def try_channels(channels: Sequence[Channel], *, seconds: float = _TEST_SECONDS) -> list[Tried]:
+    """Send a test notice through every channel, once and all together, and say what each answered in that time."""
     now = datetime.now(UTC)
     finding = Finding("test", Severity.WARNING, "this is a test of pgbackup's alerts", "Nothing has to be done.")
     notice = Notice(NoticeKind.TEST, finding, now, now)
-    results = []
-    for channel in channels:
+    names = channel_names(channels)
+    tried: dict[str, Tried] = {}
+
+    def send(channel: Channel, name: str) -> None:
         begin = time.monotonic()
-        try:
-            ok, answer = True, channel.send(notice).text
-        except DeliveryError as exc:
-            ok, answer = False, str(exc)
-        results.append(Tried(channel.name, ok, answer, time.monotonic() - begin))
-    return results
+        ok, answer = _try(channel, notice)
+        tried[name] = Tried(name, ok, answer, time.monotonic() - begin)
+
+    threads = [threading.Thread(target=send, args=each, daemon=True) for each in zip(channels, names, strict=True)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [tried.get(name) or Tried(name, False, f"no answer within {seconds:.0f} s", seconds) for name in names]
+
+
+def _try(channel: Channel, notice: Notice) -> tuple[bool, str]:
+    try:
+        return True, channel.send(notice).text
+    except DeliveryError as exc:
+        return False, str(exc)
+    except Exception as exc:  # noqa: BLE001 - a channel's bug must not keep the others from being tried
+        return False, bug(exc)
 
 
 class _Line:
     """The notices that wait for one channel, and the thread that sends them."""
 
-    def __init__(self, channel: Channel, first_pause: float) -> None:
+    def __init__(self, channel: Channel, name: str, first_pause: float) -> None:
         self._channel = channel
-        self._first_pause = first_pause
+        self._name = name
         self._changed = threading.Condition()
-        self._waiting: OrderedDict[str, Notice] = OrderedDict()
+        self._waiting = NoticeQueue(first_pause)
         self._finishing = False
         self._failures = 0
         self._problem = ""
-        self._thread = threading.Thread(target=self._run, name=f"alerts {channel.name}", daemon=True)
+        self._sending_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"alerts {name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -99,17 +129,27 @@ class _Line:
     def submit(self, notices: Sequence[Notice]) -> None:
         with self._changed:
             for notice in notices:
-                self._put(notice)
+                # Nobody is told of himself.
+                if notice.finding.key != self._key and (dropped := self._waiting.put(notice)):
+                    _log.warning(
+                        "too many alerts wait for %s: %s is dropped",
+                        self._name,
+                        dropped.finding.key,
+                        extra=log_fields(repeat_key=f"dropped {self._name}"),
+                    )
             self._changed.notify()
 
     def finding(self) -> Finding | None:
         with self._changed:
-            if self._failures < _FAILURES_TO_TELL:
+            problem = self._problem if self._failures >= _FAILURES_TO_TELL else ""
+            if self._sending_since is not None and time.monotonic() - self._sending_since > _HANGS_SECONDS:
+                problem = "a delivery hangs"
+            if not problem:
                 return None
             return Finding(
-                f"alert-channel:{self._channel.name}",
+                self._key,
                 Severity.WARNING,
-                f"alerts do not arrive: {self._channel.name}: {self._problem}",
+                f"alerts do not arrive: {self._name}: {problem}",
                 "Mend its address or the network; `pgbackup alerts test` shows what each channel answers.",
                 {"failures": self._failures, "waiting": len(self._waiting)},
             )
@@ -120,74 +160,62 @@ class _Line:
             self._changed.notify()
 
     def join(self, seconds: float) -> None:
+        if self._thread.ident is None:
+            return
         self._thread.join(max(0.0, seconds))
         if self._thread.is_alive():
-            _log.warning("alerts to %s were not all delivered", self._channel.name)
+            _log.warning("alerts to %s were not all delivered", self._name)
+
+    @property
+    def _key(self) -> str:
+        return f"alert-channel:{self._name}"
 
     # -- the channel's own thread ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (notice := self._next()) is not None:
+        while (entry := self._next()) is not None:
             try:
-                self._channel.send(notice)
+                self._channel.send(entry.notice)
             except DeliveryError as exc:
-                self._failed(notice, exc)
+                self._failed(entry, exc)
             except Exception as exc:  # noqa: BLE001 - a channel's bug must neither end its thread nor go unseen
-                _log.exception("channel %s failed", self._channel.name)
-                self._failed(notice, DeliveryError(type(exc).__name__, retryable=False))
+                self._failed(entry, DeliveryError(bug(exc), retryable=False))
             else:
-                self._delivered(notice)
+                self._delivered(entry)
         self._channel.close()
 
-    def _next(self) -> Notice | None:
-        """The oldest that waits; None when there is nothing more to do."""
+    def _next(self) -> Waiting | None:
+        """What to send now, once it is time; None when the end has come."""
         with self._changed:
-            while not self._waiting:
+            self._sending_since = None
+            while True:
+                now = time.monotonic()
+                entry = self._waiting.take(now, at_once=self._finishing)
+                if entry is not None:
+                    self._sending_since = now
+                    return entry
                 if self._finishing:
                     return None
-                self._changed.wait()
-            return self._waiting.popitem(last=False)[1]
+                self._changed.wait(self._waiting.seconds_to_wait(now))
 
-    def _delivered(self, notice: Notice) -> None:
-        _log.debug("alert %s (%s) delivered to %s", notice.finding.key, notice.kind, self._channel.name)
+    def _delivered(self, entry: Waiting) -> None:
+        finding = entry.notice.finding
+        _log.debug("alert %s (%s) is delivered to %s", finding.key, entry.notice.kind, self._name)
         with self._changed:
+            self._waiting.delivered()
             self._failures = 0
-            self._problem = ""
 
-    def _failed(self, notice: Notice, exc: DeliveryError) -> None:
+    def _failed(self, entry: Waiting, exc: DeliveryError) -> None:
+        key = entry.notice.finding.key
         with self._changed:
-            self._failures += 1
+            # One that is refused for good is told at once: nothing that waits would change it.
+            self._failures = self._failures + 1 if exc.retryable else max(self._failures + 1, _FAILURES_TO_TELL)
             self._problem = str(exc)
-            failures = self._failures
-            if exc.retryable and notice.finding.key not in self._waiting:
-                self._waiting[notice.finding.key] = notice
-                self._waiting.move_to_end(notice.finding.key, last=False)
-            if not exc.retryable:
-                # The next notice may be refused as well; but trying this one again would change nothing.
-                self._failures = max(failures, _FAILURES_TO_TELL)
-        _log.warning("alert %s could not be sent to %s: %s", notice.finding.key, self._channel.name, exc)
-        if exc.retryable:
-            self._pause(failures, exc.retry_after)
-
-    def _pause(self, failures: int, asked: float | None) -> None:
-        pause = min(self._first_pause * 2 ** min(failures - 1, 20), _LAST_PAUSE_SECONDS)
-        until = time.monotonic() + max(pause, min(asked or 0.0, _LAST_PAUSE_SECONDS))
-        with self._changed:
-            if self._finishing:
-                # One more try was made: what is left is left.
-                self._waiting.clear()
-            while not self._finishing and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
-
-    def _put(self, notice: Notice) -> None:
-        key = notice.finding.key
-        if key == f"alert-channel:{self._channel.name}":
-            return
-        earlier = self._waiting.pop(key, None)
-        if earlier is not None and earlier.kind is NoticeKind.OPENED and notice.kind is NoticeKind.RESOLVED:
-            # Nobody was told that it began.
-            return
-        self._waiting[key] = notice
-        while len(self._waiting) > _MOST_WAITING:
-            dropped, _ = self._waiting.popitem(last=False)
-            _log.warning("too many alerts wait for %s: %s is dropped", self._channel.name, dropped)
+            # At the end everything is tried once more, and no more.
+            again = (
+                exc.retryable
+                and not self._finishing
+                and self._waiting.put_back(entry, time.monotonic(), asked=exc.retry_after)
+            )
+        text = "alert %s could not be sent to %s: %s" if again else "alert %s could not be sent to %s, and is lost: %s"
+        _log.warning(text, key, self._name, exc)

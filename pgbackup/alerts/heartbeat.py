@@ -1,8 +1,8 @@
 """The heartbeat: a dead man's switch in the style of healthchecks.io. It is pinged only while health is green.
 
-``<url>/start`` once at the start, ``<url>`` for green, ``<url>/fail`` when it turned critical; on a warning nothing is
-sent, so that whoever watches notices by the silence as well when nobody mends it. At most one ping waits, the newest,
-and pings have a thread of their own.
+``<url>/start`` once at the start, ``<url>`` for green, ``<url>/fail`` with a text while it is critical; on a warning
+nothing is sent, so that whoever watches notices by the silence as well when nobody mends it. At most one ping waits,
+the newest, and pings have a thread of their own.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import logging
 import threading
 from urllib.parse import urlsplit, urlunsplit
 
-from pgbackup.alerts.base import DeliveryError
-from pgbackup.alerts.http_sender import HttpSender, host_of
+from pgbackup.alerts.address import host_of
+from pgbackup.alerts.base import DeliveryError, bug
+from pgbackup.alerts.http_sender import HttpSender
 from pgbackup.core.findings import Finding, Severity
 
-_MOST_BODY = 5000
+_MOST_TEXT = 2000
 _FAILURES_TO_TELL = 3
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Heartbeat:
         if action is None:
             return
         with self._changed:
-            self._waiting = action, text.encode()[:_MOST_BODY]
+            self._waiting = action, text[:_MOST_TEXT].encode(errors="replace")
             self._changed.notify()
 
     def finding(self) -> Finding | None:
@@ -66,7 +67,8 @@ class Heartbeat:
         with self._changed:
             self._finishing = True
             self._changed.notify()
-        self._thread.join(max(0.0, seconds))
+        if self._thread.ident is not None:
+            self._thread.join(max(0.0, seconds))
 
     def _run(self) -> None:
         while True:
@@ -83,13 +85,18 @@ class Heartbeat:
         try:
             self._sender.post(ping_url(self._url, action), body, {"Content-Type": "text/plain; charset=utf-8"})
         except DeliveryError as exc:
-            with self._changed:
-                self._failures += 1
-                self._problem = str(exc)
-            _log.warning("%s: %s", self.name, exc)
+            self._failed(str(exc))
+        except Exception as exc:  # noqa: BLE001 - a bug must neither end the thread nor go unseen
+            self._failed(bug(exc))
         else:
             with self._changed:
                 self._failures = 0
+
+    def _failed(self, problem: str) -> None:
+        _log.warning("%s: %s", self.name, problem)
+        with self._changed:
+            self._failures += 1
+            self._problem = problem
 
 
 def ping_url(url: str, action: str) -> str:

@@ -6,88 +6,104 @@ than its host. Redirects are not followed: a token is sent where the operator sa
 
 from __future__ import annotations
 
+import email.utils
 import logging
-import time
+import math
+import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
 
 import httpx
 
+from pgbackup.alerts.address import without_address
 from pgbackup.alerts.base import Answer, DeliveryError
+from pgbackup.alerts.cutoff import Cutoff
 
 TOTAL_SECONDS = 30.0
 _STEP_SECONDS = 10.0
 _MOST_ANSWER_BYTES = 4096
 _RETRYABLE = frozenset({408, 425, 429})
+_SHOWN = re.compile(rb"(?=.*[A-Za-z])[\x20-\x7e]{1,120}")
+_SYSTEMS_OWN = (httpx.NetworkError, httpx.ProxyError)
 
 
 class HttpSender:
-    """A connection that is kept for the next request. For one thread."""
+    """For one thread. Each request makes a connection: they are minutes or days apart, and an old one may be dead."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, total_seconds: float = TOTAL_SECONDS) -> None:
         # Its log lines show whole addresses.
         logging.getLogger("httpx").setLevel(logging.WARNING)
         logging.getLogger("httpcore").setLevel(logging.WARNING)
+        self._total_seconds = total_seconds
         self._client: httpx.Client | None = None
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send; any answer from 200 to 299 is a success. Raises DeliveryError."""
-        return self._request("POST", url, body, headers)
+        with Cutoff(self._total_seconds) as cutoff:
+            try:
+                return self._request(url, body, headers, cutoff)
+            except httpx.HTTPError as exc:
+                # `from None`: what the library says may quote the address, and a traceback shows causes.
+                raise self._failure(exc, url, late=cutoff.passed) from None
+            except (httpx.InvalidURL, ValueError):
+                raise DeliveryError("the address is not one", retryable=False) from None
 
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
 
-    def _request(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def _request(self, url: str, body: bytes, headers: Mapping[str, str], cutoff: Cutoff) -> Answer:
         if self._client is None:
-            self._client = httpx.Client(timeout=httpx.Timeout(_STEP_SECONDS), follow_redirects=False)
-        deadline = time.monotonic() + TOTAL_SECONDS
-        try:
-            with self._client.stream(method, url, content=body, headers=dict(headers)) as response:
-                _read_some(response, deadline)
-                return _answer(response)
-        except httpx.TimeoutException as exc:
-            raise DeliveryError(f"no answer within {_STEP_SECONDS:.0f} s", retryable=True) from exc
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
-            raise DeliveryError("the address is not one", retryable=False) from exc
-        except httpx.HTTPError as exc:
-            raise DeliveryError(f"{type(exc).__name__}: {_without_address(str(exc), url)}", retryable=True) from exc
+            self._client = httpx.Client(
+                timeout=httpx.Timeout(_STEP_SECONDS),
+                follow_redirects=False,
+                limits=httpx.Limits(max_keepalive_connections=0),
+            )
+        extensions = {"trace": cutoff.trace}
+        with self._client.stream("POST", url, content=body, headers=dict(headers), extensions=extensions) as response:
+            return _answer(response, b"" if response.is_success else _beginning(response), url)
+
+    def _failure(self, exc: httpx.HTTPError, url: str, *, late: bool) -> DeliveryError:
+        if late:
+            return DeliveryError(f"no whole answer within {self._total_seconds:.0f} s", retryable=True)
+        if isinstance(exc, httpx.TimeoutException):
+            return DeliveryError(f"no answer within {_STEP_SECONDS:.0f} s", retryable=True)
+        if isinstance(exc, httpx.UnsupportedProtocol):
+            return DeliveryError("the address is not one", retryable=False)
+        # Other errors quote what the peer sent.
+        text = f": {without_address(str(exc), url)}" if isinstance(exc, _SYSTEMS_OWN) and str(exc) else ""
+        return DeliveryError(f"{type(exc).__name__}{text}", retryable=True)
 
 
-def host_of(url: str) -> str:
-    """The host of an address, which may be shown."""
-    try:
-        return urlsplit(url).hostname or "?"
-    except ValueError:
-        return "?"
-
-
-def _read_some(response: httpx.Response, deadline: float) -> None:
-    """Read a little of the answer, so that the connection can be used again; a large or slow one is cut off."""
-    size = 0
+def _beginning(response: httpx.Response) -> bytes:
+    """A little of what the receiver says; a long answer is cut off."""
+    found = b""
     for block in response.iter_raw():
-        size += len(block)
-        if size > _MOST_ANSWER_BYTES:
-            return
-        if time.monotonic() > deadline:
-            raise DeliveryError(f"no whole answer within {TOTAL_SECONDS:.0f} s", retryable=True)
+        found += block[:_MOST_ANSWER_BYTES]
+        if len(found) >= _MOST_ANSWER_BYTES:
+            break
+    return found
 
 
-def _answer(response: httpx.Response) -> Answer:
+def _answer(response: httpx.Response, said: bytes, url: str) -> Answer:
     text = f"HTTP {response.status_code}"
     if response.is_success:
         return Answer(text)
+    # Services say what is wrong in a word or a short JSON (`no_service`); a page is of no use here.
+    if _SHOWN.fullmatch(said.strip()) and b"<" not in said:
+        text += f": {without_address(said.decode().strip(), url)}"
     retryable = response.status_code in _RETRYABLE or response.status_code >= 500
-    raise DeliveryError(text, retryable=retryable, retry_after=_retry_after(response))
+    raise DeliveryError(text, retryable=retryable, retry_after=_retry_after(response.headers.get("Retry-After", "")))
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    given = response.headers.get("Retry-After", "")
-    return float(given) if given.isdecimal() and len(given) < 7 else None
-
-
-def _without_address(text: str, url: str) -> str:
-    """What a library says may quote the address."""
-    path = urlsplit(url).path
-    return text.replace(url, host_of(url)).replace(path, "/...") if len(path) > 1 else text.replace(url, host_of(url))
+def _retry_after(given: str) -> float | None:
+    """Seconds, also with a fraction (Discord), or a date (RFC 9110, 10.2.3); None for anything else."""
+    try:
+        seconds = float(given)
+    except ValueError:
+        try:
+            seconds = (email.utils.parsedate_to_datetime(given) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

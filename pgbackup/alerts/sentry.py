@@ -6,10 +6,9 @@ Sentry groups events by fingerprint, so a repeated notice is the same issue. Wha
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
-from pgbackup.alerts.base import Answer, Origin
+from pgbackup.alerts.base import Answer, Origin, notice_id
 from pgbackup.core.alert_book import Notice, NoticeKind
 from pgbackup.core.findings import Severity
 
@@ -43,9 +42,9 @@ def event_of(notice: Notice, origin: Origin) -> dict[str, Any]:
     tags = {"cluster": origin.cluster, "host": origin.host, "key": finding.key, "severity": finding.severity.word}
     tags |= {name: str(finding.facts[name]) for name in ("backup", "database", "timeline") if name in finding.facts}
     return {
-        "event_id": uuid.uuid4().hex,
+        "event_id": notice_id(notice, origin),
         "timestamp": notice.time.isoformat(),
-        "level": "info" if over else "error" if finding.severity is Severity.CRITICAL else "warning",
+        "level": _level(notice),
         "logger": "pgbackup",
         "message": f"resolved: {finding.summary}" if over else finding.summary,
         "fingerprint": [finding.key, "resolved"] if over else [finding.key],
@@ -61,3 +60,9 @@ def event_of(notice: Notice, origin: Origin) -> dict[str, Any]:
             "pgbackup": {"repository": origin.repository, "version": origin.version},
         },
     }
+
+
+def _level(notice: Notice) -> str:
+    if notice.kind in (NoticeKind.RESOLVED, NoticeKind.TEST):
+        return "info"
+    return "error" if notice.finding.severity is Severity.CRITICAL else "warning"

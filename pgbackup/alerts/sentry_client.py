@@ -20,7 +20,13 @@ from sentry_sdk.utils import BadDsn, Dsn
 
 from pgbackup.alerts.base import DeliveryError
 
-_WAIT_SECONDS = 25.0
+_WAIT_SECONDS = 20.0
+_LATE_SECONDS = 10.0
+_REASONS = {
+    "network": "the network or the server failed",
+    "network_error": "the network or the server failed",
+    "self_rate_limits": "Sentry has asked for a pause",
+}
 _FINAL_REASONS = ("status_400", "status_401", "status_403", "status_404", "status_413")
 
 
@@ -41,6 +47,7 @@ class SentryClient:
         self.host = urlsplit(dsn).hostname or "?"
         self._lock = threading.Lock()
         self._dropped: list[str] = []
+        self._late = False
         self._client = sentry_sdk.Client(
             dsn=dsn,
             release=release,
@@ -59,15 +66,20 @@ class SentryClient:
     def capture(self, event: Mapping[str, Any]) -> str:
         """Send an event or a check-in; returns its id. Raises DeliveryError."""
         with self._lock:
+            if self._late:
+                # What became of an earlier one must not be taken for what becomes of this one.
+                self._client.flush(timeout=_LATE_SECONDS)
             self._dropped.clear()
             # A scope of its own: nothing of the process' gets into the event.
             found = self._client.capture_event(dict(event), scope=sentry_sdk.Scope())  # type: ignore[arg-type]
             begin = time.monotonic()
             self._client.flush(timeout=_WAIT_SECONDS)
+            self._late = time.monotonic() - begin >= _WAIT_SECONDS
             if self._dropped:
                 reason = self._dropped[0]
-                raise DeliveryError(reason.replace("status_", "HTTP "), retryable=reason not in _FINAL_REASONS)
-            if time.monotonic() - begin >= _WAIT_SECONDS:
+                text = _REASONS.get(reason, reason.replace("status_", "HTTP "))
+                raise DeliveryError(text, retryable=reason not in _FINAL_REASONS)
+            if self._late:
                 raise DeliveryError(f"no answer within {_WAIT_SECONDS:.0f} s", retryable=True)
             if found is None:
                 raise DeliveryError("the event was not accepted by the library", retryable=False)

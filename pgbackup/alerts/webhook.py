@@ -1,7 +1,7 @@
 """Webhooks: a POST for each notice, signed when there is a secret.
 
 ``X-Pgbackup-Signature: sha256=<hex>`` is the HMAC-SHA256 of the exact bytes of the body; a receiver computes it over
-what it read, before parsing. ``id`` in the body tells a repeated delivery from a new notice.
+what it read, before parsing. ``id`` in the body is the same when a delivery is retried: a receiver may get it twice.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import uuid
+from urllib.parse import urlsplit
 
-from pgbackup.alerts.base import Answer, Origin
-from pgbackup.alerts.http_sender import HttpSender, host_of
+from pgbackup.alerts.address import host_of
+from pgbackup.alerts.base import Answer, Origin, notice_id
+from pgbackup.alerts.http_sender import HttpSender
 from pgbackup.alerts.webhook_shapes import generic, shape_for
 from pgbackup.core.alert_book import Notice
 
@@ -27,7 +28,7 @@ class Webhook:
         self._origin = origin
         self._secret = secret
         self._host = host_of(url)
-        self._shape = shape_for(self._host)
+        self._shape = shape_for(self._host, urlsplit(url).path)
         self._sender = HttpSender()
 
     @property
@@ -36,7 +37,7 @@ class Webhook:
 
     def send(self, notice: Notice) -> Answer:
         """Raises DeliveryError."""
-        body = json.dumps(self._shape(notice, self._origin, uuid.uuid4().hex)).encode()
+        body = json.dumps(self._shape(notice, self._origin, notice_id(notice, self._origin))).encode()
         headers = {"Content-Type": "application/json", "User-Agent": f"pgbackup/{self._origin.version}"}
         if self._secret is not None and self._shape is generic:
             headers[SIGNATURE_HEADER] = f"sha256={hmac.new(self._secret, body, hashlib.sha256).hexdigest()}"

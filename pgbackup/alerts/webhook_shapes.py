@@ -13,23 +13,31 @@ characters, no mentions. Teams: an adaptive card in a message, as its workflows 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from pgbackup.alerts.base import Origin
 from pgbackup.core.alert_book import Notice, NoticeKind
-from pgbackup.core.findings import Severity
+from pgbackup.core.findings import FactValue, Severity
 
 Shape = Callable[[Notice, Origin, str], dict[str, Any]]
-_MOST_TEXT = 1800
+_MOST_TITLE = 600
+_MOST_TEXT = 1200
+_DISCORD_MOST_TEXT = 2000
+_MARKDOWN = re.compile(r"([\\*_~`|<>\[\]()#])")
+_BACKSLASHED = r"\\\1"
 _SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD_HOSTS = ("discord.com", "discordapp.com", "ptb.discord.com", "canary.discord.com")
 _TEAMS_SUFFIXES = (".webhook.office.com", ".logic.azure.com", ".powerplatform.com", ".powerautomate.com")
 
 
-def shape_for(host: str) -> Shape:
-    """The shape that the receiver at ``host`` expects."""
+def shape_for(host: str, path: str = "") -> Shape:
+    """The shape that the receiver at ``host`` expects; at Discord an address may ask for Slack's by its path."""
     host = host.lower()
+    if host in _DISCORD_HOSTS and path.rstrip("/").endswith("/slack"):
+        return slack
     if host in _SLACK_HOSTS:
         return slack
     if host in _DISCORD_HOSTS:
@@ -51,7 +59,7 @@ def generic(notice: Notice, origin: Origin, notice_id: str) -> dict[str, Any]:
         "severity": finding.severity.word,
         "summary": finding.summary,
         "hint": finding.hint,
-        "facts": dict(finding.facts),
+        "facts": {name: _plain(value) for name, value in finding.facts.items()},
         "since": notice.since.isoformat(),
         "time": notice.time.isoformat(),
         "count": notice.count,
@@ -64,23 +72,26 @@ def generic(notice: Notice, origin: Origin, notice_id: str) -> dict[str, Any]:
 
 def slack(notice: Notice, origin: Origin, notice_id: str) -> dict[str, Any]:
     """One text of Slack's markup."""
-    text = f"*{_escaped(headline(notice, origin))}*\n{_escaped(_body(notice))}"
-    return {"text": text[:_MOST_TEXT]}
+    title, body = _cut(headline(notice, origin), _body(notice))
+    return {"text": f"*{_escaped(title)}*\n{_escaped(body)}"}
 
 
 def discord(notice: Notice, origin: Origin, notice_id: str) -> dict[str, Any]:
     """Plain content that mentions nobody."""
-    text = f"**{headline(notice, origin)}**\n{_body(notice)}"
-    return {"content": text[:_MOST_TEXT], "allowed_mentions": {"parse": []}}
+    title, body = _cut(headline(notice, origin), _body(notice))
+    # Names of slots and files are full of signs that would be markup.
+    text = f"**{_MARKDOWN.sub(_BACKSLASHED, title)}**\n{_MARKDOWN.sub(_BACKSLASHED, body)}"
+    return {"content": text[:_DISCORD_MOST_TEXT].removesuffix("\\"), "allowed_mentions": {"parse": []}}
 
 
 def teams(notice: Notice, origin: Origin, notice_id: str) -> dict[str, Any]:
     """A message with one adaptive card."""
     facts = [{"title": name, "value": str(value)} for name, value in notice.finding.facts.items()]
+    title, text = _cut(headline(notice, origin), _body(notice))
     color = "good" if notice.kind is NoticeKind.RESOLVED else _color(notice.finding.severity)
     body: list[dict[str, Any]] = [
-        {"type": "TextBlock", "text": headline(notice, origin), "weight": "bolder", "wrap": True, "color": color},
-        {"type": "TextBlock", "text": _body(notice)[:_MOST_TEXT], "wrap": True},
+        {"type": "TextBlock", "text": title, "weight": "bolder", "wrap": True, "color": color},
+        {"type": "TextBlock", "text": text, "wrap": True},
     ]
     if facts:
         body.append({"type": "FactSet", "facts": facts[:20]})
@@ -115,6 +126,17 @@ def _body(notice: Notice) -> str:
 
 def _status(notice: Notice) -> str:
     return {NoticeKind.RESOLVED: "resolved", NoticeKind.TEST: "test"}.get(notice.kind, "open")
+
+
+def _cut(title: str, body: str) -> tuple[str, str]:
+    """Of a usual length; cut before anything is escaped, so that no escape is cut through."""
+    title = " ".join(title.split())
+    return title[:_MOST_TITLE], body if len(body) <= _MOST_TEXT else f"{body[:_MOST_TEXT]}…"
+
+
+def _plain(value: FactValue) -> FactValue:
+    """JSON has no infinity."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _color(severity: Severity) -> str:

@@ -4,7 +4,8 @@ A finding that appears is told once, repeated at most every ``repeat``, told aga
 is over. Flapping is damped: a finding is over only after it was absent for ``settle``, and one that opened too often
 within an hour is over only when it was absent for an hour.
 
-Pure: the caller brings the time. The book's document survives a restart, so that one is not told everything again.
+Pure: the caller brings the time. The book's document survives a restart, so that one is not told everything again. A
+time in the future (the clock was wrong) counts as now, so that no alert falls silent for years.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import isfinite
 from typing import Any
 
-from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.findings import FactValue, Finding, Severity
 
 _FLAPS = 3
 _FLAP_SPAN = timedelta(hours=1)
 _MOST_ALERTS = 1000
 _TEXT = 2000
+_MOST_FACTS = 100
 
 
 class NoticeKind(StrEnum):
@@ -72,7 +75,11 @@ class AlertBook:
 
     def update(self, findings: Iterable[Finding], now: datetime) -> list[Notice]:
         """Take one round of findings; returns what is to be told."""
-        seen = {finding.key: finding for finding in findings}
+        seen: dict[str, Finding] = {}
+        for finding in findings:
+            if finding.key not in seen or finding.severity > seen[finding.key].severity:
+                seen[finding.key] = finding
+        self._correct_times(now)
         notices = [notice for f in seen.values() if (notice := self._seen(f, now))]
         notices += [notice for key in list(self._open) if key not in seen and (notice := self._absent(key, now))]
         self._forget(now)
@@ -115,6 +122,10 @@ class AlertBook:
         self._closed[key] = replace(alert, absent_since=since)
         return Notice(NoticeKind.RESOLVED, alert.finding, alert.since, now, alert.count)
 
+    def _correct_times(self, now: datetime) -> None:
+        self._open = {key: _until(alert, now) for key, alert in self._open.items()}
+        self._closed = {key: _until(alert, now) for key, alert in self._closed.items()}
+
     def _forget(self, now: datetime) -> None:
         self._closed = {
             key: alert for key, alert in self._closed.items() if now - (alert.absent_since or now) < _FLAP_SPAN
@@ -130,11 +141,23 @@ class AlertBook:
         """Take over the open alerts of an earlier process. Raises ValueError for anything else, and takes nothing."""
         try:
             if not isinstance(document, Mapping) or document["format"] != 1:
-                raise ValueError("not a book of alerts")
+                raise ValueError("another format")
             read = [_parse(fields) for fields in document["open"][:_MOST_ALERTS]]
-        except (KeyError, TypeError, AttributeError) as exc:
+        except (KeyError, TypeError, AttributeError, ValueError) as exc:
             raise ValueError(f"not a book of alerts ({exc})") from exc
         self._open = {alert.finding.key: alert for alert in read}
+
+
+def _until(alert: Alert, now: datetime) -> Alert:
+    """The alert without times that have not come yet."""
+    times = (alert.since, alert.told, alert.absent_since or now, *alert.openings)
+    if all(moment <= now for moment in times):
+        return alert
+    absent = None if alert.absent_since is None else min(alert.absent_since, now)
+    openings = tuple(min(moment, now) for moment in alert.openings)
+    return replace(
+        alert, since=min(alert.since, now), told=min(alert.told, now), absent_since=absent, openings=openings
+    )
 
 
 def _document(alert: Alert) -> dict[str, Any]:
@@ -144,6 +167,7 @@ def _document(alert: Alert) -> dict[str, Any]:
         "severity": finding.severity.word,
         "summary": finding.summary,
         "hint": finding.hint,
+        "facts": {name: _plain(value) for name, value in finding.facts.items()},
         "since": alert.since.isoformat(),
         "told": alert.told.isoformat(),
         "told_severity": alert.told_severity.word,
@@ -156,16 +180,36 @@ def _parse(fields: Mapping[str, Any]) -> Alert:
     severity = Severity[str(fields["severity"]).upper()]
     texts = [fields[name] for name in ("key", "summary", "hint")]
     if not all(isinstance(text, str) and len(text) <= _TEXT for text in texts):
-        raise ValueError("not a book of alerts (texts)")
-    finding = Finding(texts[0], severity, texts[1], texts[2])
+        raise ValueError("texts")
+    count = fields["count"]
+    if type(count) is not int or count < 0:
+        raise ValueError("a count")
+    finding = Finding(texts[0], severity, texts[1], texts[2], _facts(fields.get("facts", {})))
     return Alert(
         finding,
         since=_moment(fields["since"]),
         told=_moment(fields["told"]),
         told_severity=Severity[str(fields["told_severity"]).upper()],
-        count=int(fields["count"]),
+        count=count,
         openings=tuple(_moment(t) for t in fields["openings"][-_FLAPS * 2 :]),
     )
+
+
+def _facts(given: Any) -> dict[str, FactValue]:
+    if not isinstance(given, Mapping) or len(given) > _MOST_FACTS:
+        raise ValueError("facts")
+    facts: dict[str, FactValue] = {}
+    for name, value in given.items():
+        text = value if isinstance(value, str) else ""
+        if not isinstance(value, str | int | float | None) or len(name) > _TEXT or len(text) > _TEXT:
+            raise ValueError("facts")
+        facts[str(name)] = value
+    return facts
+
+
+def _plain(value: FactValue) -> FactValue:
+    """JSON has no infinity."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _moment(text: str) -> datetime:

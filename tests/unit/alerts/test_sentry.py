@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import sys
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +21,7 @@ from pgbackup.core.findings import Severity
 from pgbackup.core.schedule_spec import ScheduleSpec
 from tests.fix_receiver import Received, Receiver
 from tests.made_notice import ORIGIN, notice
+from tests.waiting import wait_for
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -128,6 +131,100 @@ def test_check_ins_make_their_monitor_and_belong_together(receiver: Receiver) ->
         "schedule": {"type": "crontab", "value": "30 2 * * *"}, "timezone": "Europe/Berlin", "checkin_margin": 60,
         "max_runtime": 1440, "failure_issue_threshold": 1, "recovery_threshold": 1,
     }  # fmt: skip
+
+
+def test_of_signs_of_life_only_the_newest_has_to_arrive(receiver: Receiver) -> None:
+    receiver.default = (503, {}, 0.0)
+    sender = client(receiver)
+    check_ins = CheckIns(sender, "c", first_pause=0.3)
+    check_ins.start()
+    life, work = (Monitor.of_interval(what, timedelta(minutes=1)) for what in ("wal", "base-backup"))
+    check_ins.note(work, "in_progress", run_id="a" * 32)
+    receiver.wait(1)
+    for number in range(300):
+        check_ins.note(life, "ok", seconds=number)
+    check_ins.note(work, "ok", run_id="a" * 32)
+    wait_for(check_ins.finding)
+    receiver.default = (200, {}, 0.0)
+    wait_for(lambda: not check_ins.finding())
+    check_ins.finish(10)
+    sender.close()
+    said = [items(request)[0][1] for request in receiver.requests]
+    statuses = [(event["status"], event.get("duration")) for event in said]
+    assert ("ok", 299.0) in statuses
+    assert len([event for event in said if event["check_in_id"] == "a" * 32]) >= 2
+    assert len(said) < 12
+
+
+def test_after_one_check_in_is_given_up_the_next_is_tried_again(receiver: Receiver) -> None:
+    sender = client(receiver)
+    check_ins = CheckIns(sender, "c", first_pause=0.01)
+    receiver.answers = [(503, {}, 0.0)] * 7
+    monitor = Monitor.of_interval("wal", timedelta(minutes=1))
+    check_ins.note(monitor, "in_progress", run_id="a" * 32)
+    check_ins.note(monitor, "ok", run_id="b" * 32)
+    check_ins.start()
+    receiver.wait(8)
+    check_ins.finish(5)
+    sender.close()
+    assert [items(r)[0][1]["check_in_id"][0] for r in receiver.requests] == ["a"] * 5 + ["b"] * 3
+
+
+def test_a_retried_event_is_the_same_event(receiver: Receiver) -> None:
+    receiver.answers.append((503, {}, 0.0))
+    channel = SentryChannel(client(receiver), ORIGIN)
+    with pytest.raises(DeliveryError):
+        channel.send(notice())
+    channel.send(notice())
+    first, second = (items(request)[0][1] for request in receiver.requests)
+    assert first["event_id"] == second["event_id"]
+    channel.close()
+
+
+def test_a_test_is_no_error(receiver: Receiver) -> None:
+    channel = SentryChannel(client(receiver), ORIGIN)
+    channel.send(notice(kind=NoticeKind.TEST))
+    assert items(receiver.requests[0])[0][1]["level"] == "info"
+    channel.close()
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgbackup.alerts.sentry_client._WAIT_SECONDS", 0.3)
+    receiver.answers.append((400, {}, 0.8))
+    channel = SentryChannel(client(receiver), ORIGIN)
+    with pytest.raises(DeliveryError, match="no answer within"):
+        channel.send(notice("first"))
+    channel.send(notice("second"))
+    assert len(receiver.requests) == 2
+    channel.close()
+
+
+def test_after_the_end_nothing_is_sent(receiver: Receiver) -> None:
+    sender = client(receiver)
+    sender.close()
+    with pytest.raises(DeliveryError):
+        sender.capture({"message": "late"})
+    check_ins = CheckIns(sender, "c")
+    check_ins.finish(1)
+    assert receiver.requests == []
+
+
+def test_the_environment_is_the_operators(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTRY_ENVIRONMENT", "staging")
+    sender = client(receiver)
+    SentryChannel(sender, ORIGIN).send(notice())
+    sender.capture({"type": "check_in", "monitor_slug": "x", "status": "ok", "check_in_id": "a" * 32})
+    sender.close()
+    assert [items(r)[0][1]["environment"] for r in receiver.requests] == ["staging", "staging"]
+
+
+def test_nothing_of_the_process_is_hooked(receiver: Receiver) -> None:
+    hooks = (sys.excepthook, threading.excepthook, logging.Logger.callHandlers, threading.Thread.start)
+    sender = client(receiver)
+    assert hooks == (sys.excepthook, threading.excepthook, logging.Logger.callHandlers, threading.Thread.start)
+    sender.close()
 
 
 def test_check_ins_are_tried_again_in_order(receiver: Receiver) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import json
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -20,6 +22,7 @@ from pgbackup.core.alert_book import NoticeKind
 from pgbackup.core.findings import Severity
 from tests.fix_receiver import Receiver
 from tests.made_notice import ORIGIN, notice
+from tests.waiting import wait_for
 
 TOKEN = "T0KEN-which-nobody-may-see"
 
@@ -63,6 +66,23 @@ def test_the_document(receiver: Receiver, hook: MakeHook) -> None:
     assert SIGNATURE_HEADER not in receiver.requests[0].headers
 
 
+def test_a_receiver_knows_a_delivery_that_is_retried(receiver: Receiver, hook: MakeHook) -> None:
+    receiver.answers.append((503, {}, 0.0))
+    webhook = hook()
+    with pytest.raises(DeliveryError):
+        webhook.send(notice())
+    webhook.send(notice())
+    webhook.send(notice(kind=NoticeKind.RESOLVED))
+    first, second, third = (json.loads(request.body)["id"] for request in receiver.requests)
+    assert first == second != third
+
+
+def test_a_fact_without_bound_is_json_all_the_same(receiver: Receiver, hook: MakeHook) -> None:
+    hook().send(notice(facts={"age_seconds": float("inf")}))
+    assert json.loads(receiver.requests[0].body)["facts"] == {"age_seconds": None}
+    assert b"Infinity" not in receiver.requests[0].body
+
+
 @pytest.mark.parametrize(
     ("host", "shape"),
     [
@@ -80,6 +100,15 @@ def test_slack_text_is_escaped_and_discord_mentions_nobody() -> None:
     body = discord(notice(summary="@everyone " + "x" * 5000), ORIGIN, "")
     assert body["allowed_mentions"] == {"parse": []}
     assert len(body["content"]) <= 2000
+    assert len(discord(notice(summary="_" * 5000, hint="*" * 5000), ORIGIN, "")["content"]) <= 2000
+    assert r"slot pg\_backup\_x" in discord(notice(summary="slot pg_backup_x"), ORIGIN, "")["content"]
+    cut = slack(notice(summary="&" * 5000, hint="<" * 5000), ORIGIN, "")["text"]
+    assert cut.count("&") == cut.count(";"), "no escape is cut through"
+
+
+def test_discord_takes_the_shape_of_slack_where_its_address_says_so() -> None:
+    assert shape_for("discord.com", "/api/webhooks/1/T0KEN/slack") is slack
+    assert shape_for("discord.com", "/api/webhooks/1/T0KEN") is discord
 
 
 def test_teams_gets_a_card() -> None:
@@ -128,6 +157,8 @@ def test_addresses_that_cannot_be_used_are_findings_and_the_others_work(receiver
     found = build_channels(
         AlertSettings(ORIGIN, (f"{receiver.url}/{TOKEN}", *bad), sentry_dsn="nonsense", heartbeat_url="file:///x")
     )
+    assert found.heartbeat is None
+    assert "SENTRY_DSN: expected https" in found.problem_text()
     assert [channel.name for channel in found.channels] == ["webhook 127.0.0.1"]
     assert len(found.problems) == len(bad) + 2
     for channel in found.channels:
@@ -147,6 +178,24 @@ def test_the_heartbeat_pings_only_for_green_and_red(receiver: Receiver) -> None:
     root = f"/ping/{TOKEN}"
     assert [r.path for r in receiver.requests] == [f"{root}/start?a=b", f"{root}?a=b", f"{root}/fail?a=b"]
     assert receiver.requests[2].body == b"no backup"
+
+
+def test_a_heartbeat_takes_any_text_and_tells_that_it_fails(receiver: Receiver) -> None:
+    receiver.default = (500, {}, 0.0)
+    heartbeat = Heartbeat(receiver.url)
+    heartbeat.finish(1)
+    heartbeat = Heartbeat(receiver.url)
+    heartbeat.start()
+    for count in range(1, 4):
+        receiver.wait(count)
+        heartbeat.ping("critical", "\udcff" + "ü" * 10_000)
+    receiver.wait(4)
+    wait_for(heartbeat.finding)
+    receiver.default = (200, {}, 0.0)
+    heartbeat.ping("ok")
+    wait_for(lambda: heartbeat.finding() is None)
+    heartbeat.finish(5)
+    assert max(len(request.body) for request in receiver.requests) < 5000
 
 
 def test_a_heartbeat_that_hangs_holds_nobody_up(receiver: Receiver) -> None:
@@ -173,3 +222,24 @@ def test_other_services_by_apprise(receiver: Receiver) -> None:
     receiver.default = (500, {}, 0.0)
     with pytest.raises(DeliveryError):
         channel.send(notice())
+
+
+LATE_IMPORTS = """
+import sys
+import pgbackup.alerts.channels as channels, pgbackup.alerts.dispatch, pgbackup.core.alert_book
+from pgbackup.alerts.base import Origin
+channels.build_channels(channels.AlertSettings(Origin("c", "h", "r", "v")))
+print(sorted({"httpx", "httpcore", "sentry_sdk", "apprise", "requests", "urllib3"} & set(sys.modules)))
+"""
+
+
+def test_what_is_not_configured_is_not_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE_IMPORTS], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_apprise_missing_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    (problem,) = build_channels(AlertSettings(ORIGIN, (f"tgram://{TOKEN}/1",))).problems
+    assert "pip install 'pgbackup[apprise]'" in problem.summary
+    assert TOKEN not in problem.summary

@@ -208,6 +208,13 @@ def test_marks_around_a_permanent_backup_stay() -> None:
     assert [mark.lsn for mark in made.marks] == [at(8), at(13)]
 
 
+def test_marks_of_the_window_stay_though_all_backups_are_newer() -> None:
+    """They prove that a timeline was written to in the window."""
+    found = catalog(daily(2), {1: range(5, 40)}, marks=[(-9 * DAY, 1, 4), (-DAY, 1, 8)])
+    made = plan(found, RetentionPolicy(2, timedelta(days=12)))
+    assert [mark.lsn for mark in made.marks] == [at(4)]
+
+
 # -- refusals -----------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +249,6 @@ def test_no_refusals() -> None:
 def test_a_policy_is_checked() -> None:
     for wrong in ({"backups": -1}, {"window": timedelta(-1)}, {"min_restorable": 0}):
         with pytest.raises(ValueError, match="not a retention policy"):
-            RetentionPolicy(**wrong)  # type: ignore[arg-type]
+            RetentionPolicy(**wrong)
     spans = [timedelta(days=7), timedelta(hours=36), timedelta(minutes=90), timedelta(seconds=5), timedelta(0)]
     assert [span_text(span) for span in spans] == ["7 d", "36 h", "90 min", "5 s", "0 s"]

@@ -25,6 +25,7 @@ class History:
     """A cluster that lives: it writes WAL in halves of segments, takes backups, is promoted, and loses things."""
 
     choices: random.Random
+    goes_back: bool = True
     now: datetime = START
     timeline: int = 1
     position: int = 6
@@ -42,7 +43,8 @@ class History:
         for _ in range(steps):
             self.now += timedelta(hours=self.choices.choice([1, 5, 12, 30, 80]))
             self.choices.choices(
-                [self.write, self.back_up, self.promote, self.lose, self.go_back], [8, 6, 1.5, 0.7, 0.7]
+                [self.write, self.back_up, self.promote, self.lose, self.go_back],
+                [8, 6, 1.5, 0.7, 0.7 * self.goes_back],
             )[0]()
 
     def write(self, halves: int = 0) -> None:
@@ -94,6 +96,7 @@ class History:
             self.lost.add(self.choices.choice(whole))
 
     def catalog(self, *, with_histories: bool = True) -> Catalog:
+        """As a listing shows it. A cluster that never goes back proves without marks what is over."""
         segments: dict[int, list[int]] = {}
         tails = {}
         for timeline, number in sorted({(t, half // 2) for t, half in self.written}):
@@ -104,7 +107,8 @@ class History:
             else:
                 tails[SegmentName(timeline, number, SIZE)] = HALF
         histories = {t: TimelineHistory(t, lines) for t, lines in self.ancestors.items() if lines and with_histories}
-        return Catalog(SIZE, tuple(self.backups), segments, tails, histories, tuple(self.marks))
+        marks = tuple(self.marks) if self.goes_back else ()
+        return Catalog(SIZE, tuple(self.backups), segments, tails, histories, marks)
 
     def reached(self, catalog: Catalog, since: datetime) -> set[tuple[int, int]]:
         """The halves written after that to which recovery gets: (owner, half)."""
@@ -122,7 +126,7 @@ class History:
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    history = History(random.Random(draw(st.integers(0, 1 << 32))))
+    history = History(random.Random(draw(st.integers(0, 1 << 32))), draw(st.booleans()))
     history.live(draw(st.integers(1, 40)))
     return history
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.core.retention_choice import problem_of
+from pgbackup.engines.native import expire_objects
 from pgbackup.engines.native.expire import ExpiryReport, ExpiryRequest, look, measure, run_expiry
 from pgbackup.engines.native.expire_record import read_record
 from pgbackup.errors import CorruptObject, DeleteRefused, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.storage.file import FileStore
 from pgbackup.storage.memory import MemoryStore
 from tests.made_backup import NOON, MadeRepository
 
@@ -114,9 +118,28 @@ def test_seal_first_then_the_folder_then_wal(made: MadeRepository) -> None:
     assert len(list(made.store.list(keys.MARKS))) == 2
     record = read_record(made.store)
     assert record is not None
-    assert (record.backups, record.removing) == ({name(1, 30), name(1, 40)}, frozenset())
+    assert record.backups == {name(1, 30), name(1, 40)}
+    assert not record.removing
     assert record.removed["backups"] == [name(1, 10), name(1, 20)]
     assert run_expiry(request(made)).removed.objects == 0
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+def test_many_objects_go_part_by_part(
+    made: MadeRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_files: bool
+) -> None:
+    monkeypatch.setattr(expire_objects, "DELETE_BATCH", 2)
+    monkeypatch.setattr(expire_objects, "_LISTED", 3)
+    if in_files:
+        files = FileStore(tmp_path)
+        for info in made.store.list():
+            files.put(info.key, made.store.get(info.key))
+        made = replace(made, store=files)
+    asked = []
+    run_expiry(request(made, may_run=lambda: asked.append(1) is None))
+    assert len(asked) > 20
+    assert segments(made) == list(range(30, 46))
+    assert not [key for key in wal_keys(made) if ".backup" in key or ".partial" in key]
 
 
 def test_a_failure_at_every_step_harms_nobody_and_the_next_expiry_ends_it(made: MadeRepository) -> None:

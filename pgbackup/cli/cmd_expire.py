@@ -50,7 +50,8 @@ def command(app: OpensExpiry, *, apply: bool, accept_missing: bool, as_json: boo
     _raise_refusal(seen.plan)
     if report is None:
         if not as_json:
-            click.echo("nothing was removed; --apply removes" if not seen.plan.is_empty else "nothing to remove")
+            is_empty = seen.plan.is_empty and not seen.unfinished
+            click.echo("nothing to remove" if is_empty else "nothing was removed; --apply removes")
         return
     if not as_json:
         _print_report(report)
@@ -78,7 +79,9 @@ def _print_plan(seen: Look, found: Removed, zone: tzinfo) -> None:
         click.echo(f"  the history of timeline {timeline}: no later branch that is kept needs it")
     if plan.marks:
         click.echo(f"  {len(plan.marks)} time marks, older than everything kept")
-    if not plan.is_empty:
+    if seen.unfinished:
+        click.echo(f"  what an interrupted expiry left of {', '.join(seen.unfinished)}")
+    if not plan.is_empty or seen.unfinished:
         click.echo(f"to remove: {found.objects} objects, {size_text(found.bytes)}")
 
 
@@ -127,6 +130,7 @@ def _document(seen: Look, found: Removed, report: ExpiryReport | None) -> dict[s
         "wal": plan.wal,
         "histories": plan.histories,
         "marks": len(plan.marks),
+        "unfinished": seen.unfinished,
         "to_remove": {"objects": found.objects, "bytes": found.bytes},
         "applied": report is not None,
         "result": None if report is None else _result(report),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.lsn import SegmentName
 from pgbackup.core.retention_choice import Choice
 from pgbackup.core.retention_policy import LastListing, RetentionPolicy, newest_first, time_of
 
@@ -28,6 +29,7 @@ def refuse(
     """The first reason not to remove anything, or None."""
     guards: tuple[Callable[[], Refusal | None], ...] = (
         lambda: _another_cluster(catalog, previous),
+        lambda: _segment_size(catalog),
         lambda: _vanished(catalog, previous),
         lambda: _no_restorable(catalog, choice),
         lambda: _wrong_clock(catalog, now),
@@ -48,6 +50,22 @@ def _another_cluster(catalog: Catalog, previous: LastListing | None) -> Refusal 
         f"the prefix holds data of several clusters: system identifiers {', '.join(map(str, sorted(found)))}",
         "Give each cluster a prefix of its own, and see which one PGBACKUP_REPOSITORY names.",
     )
+
+
+def _segment_size(catalog: Catalog) -> Refusal | None:
+    """Names of WAL are read by the segment size: with a wrong one, needed WAL looks old. Backups prove it, for each is
+    named for the segment of its start (WAL-G on a standby: of the byte before)."""
+    size = catalog.segment_bytes
+    for backup in catalog.backups:
+        start = backup.start_lsn
+        fitting = [str(SegmentName.containing(backup.timeline, at, size)) for at in (start, max(start - 1, 0))]
+        if start and backup.name.removeprefix("base_")[:24] not in fitting:
+            return Refusal(
+                f"backup {backup.name} starts at {start}, which is not in the segment that it is named for if segments "
+                f"have {size} bytes",
+                "See whether pgbackup_005/cluster.json is there and has the server's wal_segment_size.",
+            )
+    return None
 
 
 def _vanished(catalog: Catalog, previous: LastListing | None) -> Refusal | None:

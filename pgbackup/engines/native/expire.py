@@ -92,10 +92,10 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
 def measure(request: ExpiryRequest, seen: Look) -> Removed:
     """How many objects and bytes the plan would remove, by listing them."""
     found = Removed()
-    for backup in seen.plan.removed:
-        for info in objects.sentinel_objects(request.store, backup.name):
+    for name in [*seen.unfinished, *(backup.name for backup in seen.plan.removed)]:
+        for info in objects.sentinel_objects(request.store, name):
             _count(found, info.size_bytes)
-        for info in objects.folder_objects(request.store, backup.name):
+        for info in objects.folder_objects(request.store, name):
             _count(found, info.size_bytes)
     for each in seen.plan.wal:
         for info in objects.wal_objects(request.store, each, seen.catalog.segment_bytes):

@@ -80,6 +80,20 @@ def test_apply(app: FakeApp) -> None:
     assert "nothing to remove" in run(app).output
 
 
+def test_what_an_interrupted_expiry_left_is_named(app: FakeApp) -> None:
+    store = app.made.store
+    left = [info for info in store.list(keys.backup_folder(OLD)) if info.key.endswith("tar.zst")]
+    data = store.get(left[0].key)
+    run(app, "--apply")
+    record = json.loads(store.get(keys.EXPIRY))
+    store.put(keys.EXPIRY, json.dumps(record | {"removing": [OLD]}).encode())
+    store.put(left[0].key, data)
+    lines = run(app).output.splitlines()
+    assert lines[-3:-1] == [f"  what an interrupted expiry left of {OLD}", f"to remove: 1 objects, {len(data)} B"]
+    assert "removed: 0 backups, 1 objects" in run(app, "--apply").output
+    assert not list(store.list(keys.backup_folder(OLD)))
+
+
 def test_json(app: FakeApp) -> None:
     document = json.loads(run(app, "--json").output)
     assert [(b["name"], b["keep"]) for b in document["backups"]] == [(OLD, False), (NEW, True)]

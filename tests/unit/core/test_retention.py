@@ -228,6 +228,7 @@ def test_refusals() -> None:
         ("the newest backup", plan(replace(found, backups=(*found.backups[:3], broken)))),
         ("at least 3 must be", plan(found, RetentionPolicy(2, timedelta(0), min_restorable=3))),
         ("the clock says", plan(found, now=minutes(3 * DAY - 61))),
+        ("not in the segment that it is named for", plan(replace(found, segment_bytes=2 << 20))),
         ("several clusters", plan(found, previous=LastListing(7, frozenset()))),
         ("several clusters", plan(replace(found, system_identifier=2))),
         ("did not remove: base_gone", plan(found, previous=LastListing(1, there | {"base_gone"}))),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pgbackup.engines.base import ProgressSink, StopSignal
     from pgbackup.engines.native.base_backup import BackupResult
     from pgbackup.engines.native.check_report import CheckReport
+    from pgbackup.engines.native.expire import ExpiryRequest
     from pgbackup.engines.native.wal_coverage import WalCoverage
     from pgbackup.postgres.session import ServerFacts, Session
     from pgbackup.repository.codec import Codec
@@ -130,6 +131,25 @@ class App:
             return read_key(given.get_secret_value(), self.settings.encryption_key_transform)
         except ValueError as exc:
             raise ConfigError(f"PGBACKUP_ENCRYPTION_KEY: cannot be used: {exc}") from None
+
+    @contextmanager
+    def open_expiry(self, *, apply: bool, accept_missing: bool) -> Iterator[ExpiryRequest]:
+        """The repository with the retention policy, read-only unless ``apply``; only who holds the lease removes."""
+        from pgbackup.engines.native.expire import ExpiryRequest
+        from pgbackup.engines.native.lease import Lease
+        from pgbackup.supervisor.from_settings import retention
+
+        settings = self.settings
+        with closing(self.open_store() if apply else self.open_readonly_store(ask_server=True)) as store:
+            lease = Lease(store, writer=settings.host, host=settings.host)
+
+            def may_run() -> bool:
+                # `run` holds the lease of this repository; its operator may expire beside it.
+                stored = lease.read()
+                return stored is None or stored[0].host == settings.host or not lease.is_alive(stored[0])
+
+            policy = retention(settings)
+            yield ExpiryRequest(store, self.codec(), policy, settings.tz, _Never(), may_run, accept_missing)
 
     # -- the server -----------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": "Read backups and WAL back from the store and check them.",
     "check": "Check server, repository and settings before relying on them.",
     "gaps": "List WAL that is lost, and acknowledge it.",
+    "expire": "Show or remove what the retention no longer keeps.",
     "alerts": "Try the channels that alerts are sent through.",
     "init": "Print or run the SQL that makes the role.",
     "wal-fetch": "What restore_command calls.",
@@ -44,6 +45,8 @@ SETTING_FLAGS = (
     "repository", "compression", "encryption-key-transform", "part-size", "upload-concurrency",
     "wal-upload-concurrency", "upload-rate", "slot", "slot-max-retained", "application-name", "wal-flush-interval",
     "backup-rate", "page-checksums", "schedule", "schedule-jitter", "verify-schedule", "timezone", "stop-timeout",
+    "expire-schedule", "retention-backups", "retention-window", "retention-daily", "retention-weekly",
+    "retention-monthly", "retention-yearly", "retention-min-restorable",
     "adopt", "host", "log-format", "health-interval", "rpo-warning", "rpo-critical", "http", "cluster", "alert-repeat",
 )  # fmt: skip
 """Every setting but the secrets: those would be seen in a list of processes."""

@@ -109,6 +109,9 @@ class ProcessSection(BaseSettings):
     verify_schedule: OptionalSchedule = setting(
         "weekly on sunday at 04:00", "When `run` reads the newest backup and its WAL back from the store, or `off`."
     )
+    expire_schedule: OptionalSchedule = setting(
+        "daily at 05:00", "When `run` removes what the retention no longer keeps, or `off`."
+    )
     stop_timeout: Annotated[timedelta, duration(_SECOND, timedelta(minutes=10))] = setting(
         10 * _SECOND, "How long a stop may take to ship what was received."
     )
@@ -121,6 +124,22 @@ class ProcessSection(BaseSettings):
     log_format: Annotated[Literal["text", "json"], choice("text", "json")] = setting("text", "`text` or `json`.")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], choice("debug", "info", "warning", "error")] = (
         setting("info", "`debug`, `info`, `warning` or `error`.")
+    )
+
+
+class RetentionSection(BaseSettings):
+    """What expiry keeps. A backup stays as long as any of these wants it."""
+
+    retention_backups: Annotated[int, count(1, 10_000)] = setting(7, "The newest so many restorable backups stay.")
+    retention_window: Annotated[timedelta, duration(timedelta(minutes=1), timedelta(days=3660), zero=True)] = setting(
+        timedelta(days=7), "Every moment of this time stays recoverable."
+    )
+    retention_daily: Annotated[int, count(0, 10_000)] = setting(0, "The newest backup of each of so many days stays.")
+    retention_weekly: Annotated[int, count(0, 10_000)] = setting(0, "The same for weeks.")
+    retention_monthly: Annotated[int, count(0, 10_000)] = setting(0, "The same for months.")
+    retention_yearly: Annotated[int, count(0, 10_000)] = setting(0, "The same for years.")
+    retention_min_restorable: Annotated[int, count(1, 10_000)] = setting(
+        1, "Expiry refuses to leave fewer restorable backups than this."
     )
 
 

@@ -17,12 +17,19 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pgbackup.config import problems, sources
 from pgbackup.config.dsn import passwords
 from pgbackup.config.fields import is_time_zone
-from pgbackup.config.sections import AlertSection, HealthSection, ProcessSection, RepositorySection, ServerSection
+from pgbackup.config.sections import (
+    AlertSection,
+    HealthSection,
+    ProcessSection,
+    RepositorySection,
+    RetentionSection,
+    ServerSection,
+)
 
 _layers: ContextVar[tuple[dict[str, str], ...]] = ContextVar("layers", default=())
 
 
-class Settings(AlertSection, HealthSection, ProcessSection, ServerSection, RepositorySection):
+class Settings(AlertSection, HealthSection, RetentionSection, ProcessSection, ServerSection, RepositorySection):
     """All settings. ``Settings(name=value, ...)`` reads no environment and no file; ``load_settings`` does."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -12,11 +12,13 @@ from pgbackup.config.repository_url import redact_url
 from pgbackup.config.settings import Settings
 from pgbackup.core.health_facts import HealthLimits
 from pgbackup.core.jitter import jitter
+from pgbackup.core.retention import RetentionPolicy
 from pgbackup.core.schedule_spec import ScheduleSpec, next_due
 from pgbackup.supervisor.alert_desk import DeskSettings
 
 BACKUP_JOB = "base backup"
 VERIFY_JOB = "verification"
+EXPIRE_JOB = "expiry"
 _MARGIN = timedelta(hours=1)
 
 
@@ -32,6 +34,7 @@ class Schedules:
         self._settings = settings
         self.backup = ScheduleSpec.parse(settings.schedule)
         self.verify = schedule(settings.verify_schedule)
+        self.expire = schedule(settings.expire_schedule)
 
     def next_backup(self, last: datetime | None, now: datetime) -> datetime:
         """Without any backup one is due now; after downtime the moment lies in the past, which is due as well."""
@@ -40,6 +43,10 @@ class Schedules:
     def next_verification(self, last: datetime | None, now: datetime) -> datetime:
         assert self.verify is not None
         return now if last is None else self._after(self.verify, last)
+
+    def next_expiry(self, last: datetime | None, now: datetime) -> datetime:
+        assert self.expire is not None
+        return now if last is None else self._after(self.expire, last)
 
     def _after(self, spec: ScheduleSpec, last: datetime) -> datetime:
         due = next_due(spec, last, self._settings.tz)
@@ -57,6 +64,19 @@ def limits(settings: Settings) -> HealthLimits:
         rpo_critical=max(settings.rpo_critical, settings.rpo_warning),
         backup_grace=timedelta(hours=2) + late,
         verify_grace=timedelta(days=1) + late,
+    )
+
+
+def retention(settings: Settings) -> RetentionPolicy:
+    """What expiry keeps."""
+    return RetentionPolicy(
+        backups=settings.retention_backups,
+        window=settings.retention_window,
+        daily=settings.retention_daily,
+        weekly=settings.retention_weekly,
+        monthly=settings.retention_monthly,
+        yearly=settings.retention_yearly,
+        min_restorable=settings.retention_min_restorable,
     )
 
 
@@ -86,4 +106,6 @@ def desk(settings: Settings) -> DeskSettings:
     }
     if schedules.verify is not None:
         monitors[VERIFY_JOB] = Monitor.of_schedule("verification", schedules.verify, settings.timezone, margin=margin)
+    if schedules.expire is not None:
+        monitors[EXPIRE_JOB] = Monitor.of_schedule("expiry", schedules.expire, settings.timezone, margin=margin)
     return DeskSettings(alert_settings(settings), monitors, settings.health_interval.total_seconds())

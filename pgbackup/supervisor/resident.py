@@ -20,6 +20,7 @@ from pgbackup.core.wal_clock import WalClock
 from pgbackup.core.worker_health import WorkerState
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.native.backup_seal import resume_seals
+from pgbackup.engines.native.expire import ExpiryRequest
 from pgbackup.engines.native.health_look import HealthLook, LookPorts
 from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.resident_wal import ResidentWal
@@ -34,6 +35,7 @@ from pgbackup.repository.gap_ledger import read_gaps
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor import from_settings
 from pgbackup.supervisor.alert_desk import AlertDesk
+from pgbackup.supervisor.expire_job import ExpireJob
 from pgbackup.supervisor.health_watch import HealthSources, HealthWatch
 from pgbackup.supervisor.latest_status import LatestStatus
 from pgbackup.supervisor.memory import release_free_memory
@@ -84,6 +86,7 @@ class Resident:
         self._desk = AlertDesk(from_settings.desk(settings), store)
         self._service: Service | None = None
         self._guard: SlotGuard | None = None
+        self._expire: ExpireJob | None = None
 
     def worker_states(self) -> list[WorkerState]:
         """One look at every worker; none before they were started."""
@@ -108,8 +111,9 @@ class Resident:
             ticker.every(_TICK_SECONDS, OrphanReaper().sweep)
         workers = [
             Worker("wal", receiver.run),
-            Worker("jobs", JobLine(jobs[:1]).run),
-            Worker("verify", JobLine(jobs[1:]).run),
+            Worker("jobs", JobLine([job for job in jobs if job.name != from_settings.VERIFY_JOB]).run),
+            # For itself: reading everything back takes hours, and must not hold up a backup.
+            Worker("verify", JobLine([job for job in jobs if job.name == from_settings.VERIFY_JOB]).run),
             Worker("health", health.run),
             Worker("ticker", ticker.run),
         ]
@@ -147,7 +151,26 @@ class Resident:
             verify = VerifyJob(self._store, self._codec)
             ports = JobPorts(verify.last_done, self._may_run, verify.work, self._schedules.next_verification)
             jobs.append(ScheduledJob(from_settings.VERIFY_JOB, ports, observer=self._desk))
+        if self._schedules.expire is not None:
+            expire = self._expire = ExpireJob(self._expiry_request)
+            ports = JobPorts(expire.last_done, self._may_run, expire.work, self._schedules.next_expiry)
+            jobs.append(ScheduledJob(from_settings.EXPIRE_JOB, ports, observer=self._desk))
         return jobs
+
+    def _expiry_request(self) -> ExpiryRequest:
+        settings = self._settings
+        return ExpiryRequest(
+            self._store,
+            self._codec,
+            from_settings.retention(settings),
+            settings.tz,
+            threading.Event(),
+            self._holds_lease,
+        )
+
+    def _holds_lease(self) -> bool:
+        stored = self._lease.read()
+        return stored is not None and self._lease.is_ours(stored[0])
 
     def _last_backup(self) -> datetime | None:
         """None makes one due at once: when there is none, and when a gap was found since the newest was begun."""
@@ -186,7 +209,8 @@ class Resident:
     def _findings(self) -> list[Finding]:
         workers = self._service.worker_findings() if self._service is not None else []
         slot = self._guard.look() if self._guard is not None else []
-        return [*workers, *slot, *self._desk.findings()]
+        expire = self._expire.findings() if self._expire is not None else []
+        return [*workers, *slot, *expire, *self._desk.findings()]
 
     def _publish(self, health: Health, now: datetime) -> None:
         # The pages first: alerts ask the repository for what was open before.
@@ -199,8 +223,11 @@ class Resident:
             self.progress.get(), self.progress.uploads.totals(), self._desk.active(), self.worker_states()
         )
         slot = self._guard.sample if self._guard is not None else None
+        expiry = self._expire.last_run if self._expire is not None else None
         seconds = self._settings.health_interval.total_seconds()
-        self._status.publish(make_snapshot(health, now, interval_seconds=seconds, process=view, slot=slot))
+        self._status.publish(
+            make_snapshot(health, now, interval_seconds=seconds, process=view, slot=slot, expiry=expiry)
+        )
 
     def _session(self) -> Session:
         return Session.connect(self._conninfo, application_name=f"{self._settings.application_name}-sql")

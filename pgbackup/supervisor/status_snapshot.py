@@ -35,6 +35,7 @@ def make_snapshot(
     interval_seconds: float,
     process: ProcessView | None = None,
     slot: SlotSample | None = None,
+    expiry: LastRun | None = None,
 ) -> StatusSnapshot:
     """The snapshot of a health check that ended at ``now``."""
     facts = health.facts
@@ -64,6 +65,7 @@ def make_snapshot(
         alerts_active=Counter(a.finding.severity for a in process.alerts) if process else None,
         store_errors=dict(process.uploads.errors) if process else None,
         last_verification=_run(facts.repository.verification) if facts.repository else None,
+        last_expiry=_run(expiry),
         workers=tuple(process.workers) if process else (),
     )
 

@@ -1,0 +1,71 @@
+"""The scheduled expiry: due by the repository, a refusal is a finding and no storm of retries."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pgbackup.core.lsn import Lsn
+from pgbackup.core.retention import RetentionPolicy
+from pgbackup.engines.native.expire import ExpiryRequest
+from pgbackup.errors import BackupError
+from pgbackup.repository import keys
+from pgbackup.supervisor.expire_job import ExpireJob
+from tests.made_backup import NOON, MadeRepository
+from tests.made_wal import MadeWal
+
+
+@pytest.fixture
+def made() -> MadeRepository:
+    made = MadeRepository()
+    made.claim()
+    return made
+
+
+def filled(made: MadeRepository) -> None:
+    """One backup with its WAL."""
+    wal = MadeWal()
+    for _ in range(3):
+        wal.filler(900_000)
+    made.wal(wal)
+    made.backup(Lsn(wal.start + 100), Lsn(wal.start + 1000))
+
+
+def job(made: MadeRepository, *, leased: bool = True) -> ExpireJob:
+    policy = RetentionPolicy(backups=1, window=timedelta(0))
+    return ExpireJob(lambda: ExpiryRequest(made.store, made.codec, policy, UTC, threading.Event(), lambda: leased))
+
+
+def test_the_first_expiry_is_due_a_period_after_the_first_backup(made: MadeRepository) -> None:
+    assert job(made).last_done() is not None
+    filled(made)
+    assert job(made).last_done() == NOON
+
+
+def test_an_expiry_by_hand_counts(made: MadeRepository) -> None:
+    filled(made)
+    first = job(made)
+    first.work(threading.Event())
+    assert first.last_run is not None
+    assert first.last_run.ok, first.last_run
+    last = job(made).last_done()
+    assert last is not None
+    assert datetime.now(UTC) - last < timedelta(minutes=1)
+
+
+def test_without_the_lease_it_is_tried_again(made: MadeRepository) -> None:
+    filled(made)
+    with pytest.raises(BackupError, match="ended early"):
+        job(made, leased=False).work(threading.Event())
+
+
+def test_a_refusal_is_a_finding_and_no_error(made: MadeRepository) -> None:
+    filled(made)
+    made.store.delete([info.key for info in made.store.list(keys.WAL)])
+    expire = job(made)
+    expire.work(threading.Event())
+    assert [finding.key for finding in expire.findings()] == ["expire:refused"]
+    assert expire.last_run is not None
+    assert not expire.last_run.ok

@@ -9,15 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from pgbackup.errors import ConfigError, PgbackupError, PostgresError
 
 if TYPE_CHECKING:
+    from pgbackup.alerts.channels import Channels
     from pgbackup.config.settings import Settings
+    from pgbackup.core.health_facts import Health
+    from pgbackup.core.worker_health import WorkerState
     from pgbackup.engines.base import ProgressSink, StopSignal
     from pgbackup.engines.native.base_backup import BackupResult
     from pgbackup.engines.native.check_report import CheckReport
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from pgbackup.postgres.session import ServerFacts, Session
     from pgbackup.repository.codec import Codec
     from pgbackup.storage.base import ObjectStore
+    from pgbackup.supervisor.latest_status import LatestStatus
+    from pgbackup.supervisor.resident import Resident
 
 
 _SERVER_WAIT_SECONDS = 2.0
@@ -169,16 +175,57 @@ class App:
 
     def run(self, stop: threading.Event, open_progress: Callable[[], ProgressSink]) -> None:
         """Stream WAL and take base backups until ``stop`` is set; each backup shows its progress in a new sink."""
+        from pgbackup.supervisor.latest_status import LatestStatus
         from pgbackup.supervisor.resident import Resident
 
-        if not self._wait_for_url(stop):
-            return
-        store, codec = self.open_store(), self.codec()
+        status = LatestStatus()
+        residents: list[Resident] = []
+        with self._serve(status, residents):
+            if not self._wait_for_url(stop):
+                return
+            store, codec = self.open_store(), self.codec()
 
-        def take_backup(wal: WalCoverage, stop: StopSignal) -> None:
-            self._backup(store, codec, wal, progress=open_progress(), stop=stop)
+            def take_backup(wal: WalCoverage, stop: StopSignal) -> None:
+                self._backup(store, codec, wal, progress=open_progress(), stop=stop)
 
-        Resident(self.settings, store, codec, self.conninfo, take_backup).run(stop)
+            residents.append(Resident(self.settings, store, codec, self.conninfo, take_backup, status))
+            residents[0].run(stop)
+
+    def _serve(self, status: LatestStatus, residents: Sequence[Resident]) -> AbstractContextManager[object]:
+        """The pages, also while the rest waits for the server."""
+        from pgbackup import __version__
+        from pgbackup.config.listen import parse_listen
+
+        listen = parse_listen(self.settings.http)
+        if listen is None:
+            return nullcontext()
+        from pgbackup.web.pages import WebSources
+        from pgbackup.web.server import WebServer
+
+        def worker_states() -> list[WorkerState]:
+            return residents[0].worker_states() if residents else []
+
+        return WebServer(listen, WebSources(status.get, worker_states, lambda: datetime.now(UTC), __version__))
+
+    def alert_channels(self) -> Channels:
+        """The channels of the settings, and what is wrong with them."""
+        from pgbackup.alerts.channels import build_channels
+        from pgbackup.supervisor.from_settings import alert_settings
+
+        return build_channels(alert_settings(self.settings))
+
+    def health(self) -> Health:
+        """One look at server and bucket, without any process of ours. Nothing is written."""
+        from pgbackup.core.health import evaluate
+        from pgbackup.core.wal_clock import WalClock
+        from pgbackup.engines.native.health_look import HealthLook, LookPorts
+        from pgbackup.repository.catalog_watch import CatalogWatch
+        from pgbackup.supervisor.from_settings import limits
+
+        with closing(self.open_readonly_store(ask_server=True)) as store:
+            ports = LookPorts(store, CatalogWatch(store, self.codec()), self.open_session)
+            facts = HealthLook(ports, WalClock()).look()
+        return evaluate(facts, limits(self.settings), datetime.now(UTC))
 
     def take_backup(
         self, *, label: str, permanent: bool, progress: ProgressSink, stop: StopSignal | None = None

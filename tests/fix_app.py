@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pgbackup.postgres.throwaway import ThrowawayServer
+from tests.fix_postgres import ServerFactory
 from tests.fix_store import S3Env
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
@@ -120,7 +121,8 @@ def make_program(request: pytest.FixtureRequest, tmp_path: Path, s3_env: S3Env) 
         folder = tmp_path / f"program-{len(programs)}"
         folder.mkdir()
         store = s3_env() if s3 else {"PGBACKUP_REPOSITORY": f"file://{folder}/repository"}
-        env = {**base, **server_env(server), **store, "PGBACKUP_WAL_FLUSH_INTERVAL": "0.2s", **settings}
+        quick = {"PGBACKUP_WAL_FLUSH_INTERVAL": "0.2s", "PGBACKUP_HTTP": "off"}
+        env = {**base, **server_env(server), **store, **quick, **settings}
         programs.append(Program(env, folder))
         return programs[-1]
 
@@ -131,3 +133,32 @@ def make_program(request: pytest.FixtureRequest, tmp_path: Path, s3_env: S3Env) 
                 resident.kill()
         if request.node.stash.get(pytest.StashKey[bool](), True):
             print(program.logs())
+
+
+Restore = Callable[..., ThrowawayServer]
+
+
+@pytest.fixture
+def restore(make_server: ServerFactory) -> Restore:
+    """Restore with the program and start the result as a stock server would be: without pgbackup."""
+    number = 0
+
+    def run(program: Program, major: int, *arguments: str) -> ThrowawayServer:
+        nonlocal number
+        number += 1
+        target = make_server.new_directory(f"restored-{number}")
+        program("restore", "--target", target, *arguments)
+        server = make_server.over(target, major, settings={"fsync": "off"})
+        server.wait_promoted()
+        return server
+
+    return run
+
+
+def wait_shipped(program: Program, server: ThrowawayServer, timeout: float = 30) -> None:
+    """Until the slot has been told that everything is durable."""
+    deadline = time.monotonic() + timeout
+    text = "SELECT pg_current_wal_flush_lsn() <= max(restart_lsn) FROM pg_replication_slots"
+    while server.execute(text) != [(True,)]:
+        assert time.monotonic() < deadline, program.logs()
+        time.sleep(0.05)

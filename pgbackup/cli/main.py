@@ -27,10 +27,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 COMMANDS = {
     "run": "Stream WAL and take base backups, for as long as it runs: the sidecar.",
     "backup": "Take one base backup now.",
+    "status": "Say whether everything can be recovered, and what is wrong.",
     "list": "List backups, and the ranges of time that can be recovered.",
     "restore": "Restore into a directory, to any recoverable moment.",
     "verify": "Read backups and WAL back from the store and check them.",
     "check": "Check server, repository and settings before relying on them.",
+    "alerts": "Try the channels that alerts are sent through.",
     "init": "Print or run the SQL that makes the role.",
     "wal-fetch": "What restore_command calls.",
     "wal-push": "What archive_command may call.",
@@ -40,7 +42,8 @@ COMMANDS = {
 SETTING_FLAGS = (
     "repository", "compression", "encryption-key-transform", "part-size", "upload-concurrency",
     "wal-upload-concurrency", "upload-rate", "slot", "application-name", "wal-flush-interval", "backup-rate",
-    "page-checksums", "schedule", "timezone", "stop-timeout", "adopt", "host", "log-format",
+    "page-checksums", "schedule", "schedule-jitter", "verify-schedule", "timezone", "stop-timeout", "adopt", "host",
+    "log-format", "health-interval", "rpo-warning", "rpo-critical", "http", "cluster", "alert-repeat",
 )  # fmt: skip
 """Every setting but the secrets: those would be seen in a list of processes."""
 

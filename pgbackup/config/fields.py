@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, SecretStr
 
 from pgbackup.config import dsn, values
+from pgbackup.config.listen import parse_listen
 from pgbackup.config.repository_url import RepositoryUrl
 from pgbackup.core.schedule_spec import ScheduleSpec
 
@@ -103,6 +104,15 @@ def _schedule(text: str) -> str:
     return str(ScheduleSpec.parse(text))
 
 
+def _optional_schedule(text: str) -> str:
+    return "off" if text.strip().lower() in ("off", "no", "none") else _schedule(text)
+
+
+def _listen(text: str) -> str:
+    found = parse_listen(text)
+    return "off" if found is None else str(found)
+
+
 def _compression(text: str) -> str:
     word = text.strip().lower()
     if word in {"lz4", "none"}:
@@ -143,6 +153,8 @@ SlotName = Annotated[str, _pattern(_SLOT, "a slot's name has 1 to 63 lower-case 
 ApplicationName = Annotated[str, _pattern(_APPLICATION_NAME, "expected 1 to 63 printable ASCII characters")]
 HostName = Annotated[str, _pattern(_ROLE, "expected 1 to 63 characters")]
 ScheduleText = Annotated[str, _text(_schedule)]
+OptionalSchedule = Annotated[str, _text(_optional_schedule)]
+ListenText = Annotated[str, _text(_listen)]
 TimeZoneName = Annotated[str, _text(_time_zone)]
 CompressionText = Annotated[str, _text(_compression)]
 Switch = Annotated[bool, _text(values.parse_bool)]

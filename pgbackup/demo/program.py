@@ -18,7 +18,7 @@ from typing import Any
 from pgbackup.errors import ToolError
 from pgbackup.postgres.unprivileged import ends_with_us
 
-_STRANGE = ("PGBACKUP_", "PG", "AWS_")
+_STRANGE = ("PGBACKUP_", "PG", "AWS_", "SENTRY_")
 _COMMAND_TIMEOUT_SECONDS = 120
 _STOP_TIMEOUT_SECONDS = 30
 _LOG_LINES = 15

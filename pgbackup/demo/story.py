@@ -74,7 +74,7 @@ def _set_up(account: Account, cleanup: ExitStack, *, s3: bool) -> Stage:
         cleanup.callback(server.close)
         server.start()
         open_shop(server)
-    settings = {"PGBACKUP_DSN": server.conninfo(user=ROLE), "PGBACKUP_WAL_FLUSH_INTERVAL": "1s"}
+    settings = {"PGBACKUP_DSN": server.conninfo(user=ROLE), "PGBACKUP_WAL_FLUSH_INTERVAL": "1s", "PGBACKUP_HTTP": "off"}
     if s3:
         with account.timed("SeaweedFS runs, an S3 server on this machine"):
             store = S3Server(directory / "s3")

@@ -27,6 +27,7 @@ TIMELINES = BOOKKEEPING + "timelines/"
 MARKS = BOOKKEEPING + "marks/"
 GAPS = BOOKKEEPING + "gaps/"
 VERIFICATION = BOOKKEEPING + "verification.json"
+ALERTS = BOOKKEEPING + "alerts.json"
 
 _PIECE = re.compile(r"^([0-9A-F]{24})\.partial/([0-9A-F]{8})-([0-9A-F]{8})(?:\.([a-z0-9]+))?$")
 _MARK = re.compile(r"^(\d{8}T\d{6}\.\d{6}Z)-([0-9A-F]{8})-([0-9A-F]{16})$")

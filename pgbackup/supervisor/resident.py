@@ -1,6 +1,6 @@
-"""What `pgbackup run` is made of: the WAL stream, the base backup job, the tick; put together from settings.
+"""What `pgbackup run` is made of: the WAL stream, the scheduled jobs, the health check, the alerts; put together here.
 
-The WAL stream and the job share one WalProgress and one lease; everything else they know comes from the repository.
+The WAL stream and the jobs share one WalProgress and one lease; everything else they know comes from the repository.
 """
 
 from __future__ import annotations
@@ -13,21 +13,34 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pgbackup.config.settings import Settings
-from pgbackup.core.schedule_spec import ScheduleSpec, next_due
+from pgbackup.core.findings import Finding
+from pgbackup.core.health_facts import Health
+from pgbackup.core.wal_clock import WalClock
+from pgbackup.core.worker_health import WorkerState
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.native.backup_seal import resume_seals
+from pgbackup.engines.native.health_look import HealthLook, LookPorts
 from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.resident_wal import ResidentWal
 from pgbackup.engines.native.wal_progress import WalProgress
 from pgbackup.engines.native.wal_receiver import ReceiverOptions, WalReceiver
+from pgbackup.errors import PgbackupError
 from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
+from pgbackup.supervisor import from_settings
+from pgbackup.supervisor.alert_desk import AlertDesk
+from pgbackup.supervisor.health_watch import HealthSources, HealthWatch
+from pgbackup.supervisor.latest_status import LatestStatus
 from pgbackup.supervisor.memory import release_free_memory
+from pgbackup.supervisor.orphans import OrphanReaper, is_reaper
 from pgbackup.supervisor.scheduled_job import JobLine, JobPorts, ScheduledJob
 from pgbackup.supervisor.service import Service
+from pgbackup.supervisor.status_snapshot import ProcessView, make_snapshot
 from pgbackup.supervisor.ticker import Ticker
+from pgbackup.supervisor.verify_job import VerifyJob
 from pgbackup.supervisor.worker import Worker
 
 _TICK_SECONDS = 5
@@ -47,28 +60,58 @@ class Resident:
     """The parts of one resident process. ``take_backup`` runs one base backup on the given WAL coverage."""
 
     def __init__(
-        self, settings: Settings, store: ObjectStore, codec: Codec, conninfo: str, take_backup: TakeBackup
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        codec: Codec,
+        conninfo: str,
+        take_backup: TakeBackup,
+        status: LatestStatus,
     ) -> None:
         self._settings = settings
         self._store = store
         self._codec = codec
         self._conninfo = conninfo
         self._take_backup = take_backup
+        self._status = status
         self._writer = writer_name(settings.host)
-        self._spec = ScheduleSpec.parse(settings.schedule)
+        self._schedules = from_settings.Schedules(settings)
         self.progress = WalProgress()
         self._lease = Lease(store, writer=self._writer, host=settings.host)
+        self._desk = AlertDesk(from_settings.desk(settings), store)
+        self._service: Service | None = None
+
+    def worker_states(self) -> list[WorkerState]:
+        """One look at every worker; none before they were started."""
+        return self._service.worker_states() if self._service is not None else []
 
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set."""
         receiver = WalReceiver(self._receiver_options(), self._store, self._codec, self.progress, self._lease)
-        backups = ScheduledJob("base backup", JobPorts(self._last_backup, self._may_run, self._backup, self._next_due))
+        jobs = self._jobs()
+        health = self._health_watch(jobs[0])
         ticker = Ticker()
-        ticker.every(_TICK_SECONDS, backups.tick)
+        ticker.every(1, health.sample)
+        for job in jobs:
+            ticker.every(_TICK_SECONDS, job.tick)
         ticker.every(_TRIM_SECONDS, release_free_memory)
-        workers = [Worker("wal", receiver.run), Worker("jobs", JobLine([backups]).run), Worker("ticker", ticker.run)]
-        Service(workers, stop, stop_seconds=self._settings.stop_timeout.total_seconds()).run()
-        self._release()
+        if is_reaper():
+            ticker.every(_TICK_SECONDS, OrphanReaper().sweep)
+        workers = [
+            Worker("wal", receiver.run),
+            Worker("jobs", JobLine(jobs[:1]).run),
+            Worker("verify", JobLine(jobs[1:]).run),
+            Worker("health", health.run),
+            Worker("ticker", ticker.run),
+        ]
+        self._desk.start()
+        self._service = Service(
+            workers,
+            stop,
+            stop_seconds=self._settings.stop_timeout.total_seconds(),
+            on_stopping=[self._desk.finish, self._release],
+        )
+        self._service.run()
 
     def _receiver_options(self) -> ReceiverOptions:
         settings = self._settings
@@ -85,17 +128,25 @@ class Resident:
             adopt=settings.adopt,
         )
 
+    # -- jobs -----------------------------------------------------------------------------------------------------
+
+    def _jobs(self) -> list[ScheduledJob]:
+        """Base backups first."""
+        ports = JobPorts(self._last_backup, self._may_run, self._backup, self._schedules.next_backup)
+        jobs = [ScheduledJob(from_settings.BACKUP_JOB, ports, observer=self._desk)]
+        if self._schedules.verify is not None:
+            verify = VerifyJob(self._store, self._codec)
+            ports = JobPorts(verify.last_done, self._may_run, verify.work, self._schedules.next_verification)
+            jobs.append(ScheduledJob(from_settings.VERIFY_JOB, ports, observer=self._desk))
+        return jobs
+
     def _last_backup(self) -> datetime | None:
         catalog = read_catalog(self._store, self._codec, with_marks=False)
         finished = [b.finished for b in catalog.backups if not catalog.why_not_restorable(b)]
         return max(finished, default=None)
 
-    def _next_due(self, last: datetime | None, now: datetime) -> datetime:
-        """Without any backup one is due now; after downtime the moment lies in the past, which is due as well."""
-        return now if last is None else next_due(self._spec, last, self._settings.tz)
-
     def _may_run(self) -> bool:
-        with Session.connect(self._conninfo, application_name=self._settings.application_name) as session:
+        with self._session() as session:
             facts = session.facts()
         return self._lease.acquire(facts.system_identifier, facts.timeline)
 
@@ -105,15 +156,47 @@ class Resident:
         coverage.wait_streaming(stop)
         if resume_seals(self._store, self._settings.host, stop):
             now = datetime.now(UTC)
-            if self._next_due(self._last_backup(), now) > now:
+            if self._schedules.next_backup(self._last_backup(), now) > now:
                 return
         self._take_backup(coverage, stop)
 
-    def _release(self) -> None:
+    # -- health ---------------------------------------------------------------------------------------------------
+
+    def _health_watch(self, backups: ScheduledJob) -> HealthWatch:
+        clock = WalClock()
+        ports = LookPorts(self._store, CatalogWatch(self._store, self._codec), self._session, self._lease)
+        sources = HealthSources(
+            look=HealthLook(ports, clock).look, backups=backups.view, others=self._findings, publish=self._publish
+        )
+        limits = from_settings.limits(self._settings)
+        interval = self._settings.health_interval.total_seconds()
+        return HealthWatch(sources, limits, self.progress, clock, interval_seconds=interval)
+
+    def _findings(self) -> list[Finding]:
+        workers = self._service.worker_findings() if self._service is not None else []
+        return [*workers, *self._desk.findings()]
+
+    def _publish(self, health: Health, now: datetime) -> None:
+        # The pages first: alerts ask the repository for what was open before.
+        self._publish_snapshot(health, now)
+        self._desk.round(health, now)
+        self._publish_snapshot(health, now)
+
+    def _publish_snapshot(self, health: Health, now: datetime) -> None:
+        view = ProcessView(
+            self.progress.get(), self.progress.uploads.totals(), self._desk.active(), self.worker_states()
+        )
+        seconds = self._settings.health_interval.total_seconds()
+        self._status.publish(make_snapshot(health, now, interval_seconds=seconds, process=view))
+
+    def _session(self) -> Session:
+        return Session.connect(self._conninfo, application_name=f"{self._settings.application_name}-sql")
+
+    def _release(self, seconds: float) -> None:
         # Best effort within the time to stop: a lease that is not given back grows stale by itself.
         if self.progress.get().problem:
             return
         try:
             self._lease.release()
-        except Exception as exc:  # noqa: BLE001 - the process ends here, whatever the store says
+        except PgbackupError as exc:
             _log.warning("the lease could not be given back: %s", exc)

@@ -22,7 +22,7 @@ class Ticker:
     def __init__(self) -> None:
         self._scheduler = schedule.Scheduler()
 
-    def every(self, seconds: int, work: Callable[[], None]) -> None:
+    def every(self, seconds: int, work: Callable[[], object]) -> None:
         self._scheduler.every(seconds).seconds.do(_guarded(work))
 
     def run(self, stop: StopSignal) -> None:
@@ -34,7 +34,7 @@ class Ticker:
             stop.wait(min(1.0, max(0.05, idle if idle is not None else 1.0)))
 
 
-def _guarded(work: Callable[[], None]) -> Callable[[], None]:
+def _guarded(work: Callable[[], object]) -> Callable[[], None]:
     def run() -> None:
         try:
             work()

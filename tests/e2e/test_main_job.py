@@ -6,35 +6,16 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pgbackup.postgres.throwaway import ThrowawayServer
-from tests.fix_app import MakeProgram, Program
+from tests.fix_app import MakeProgram, Restore, wait_shipped
 from tests.fix_postgres import ServerFactory
 from tests.workload import Commit, CounterWriter, assert_counter, read_counter
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture
-def restore(make_server: ServerFactory) -> Callable[..., ThrowawayServer]:
-    """Restore with the program and start the result as a stock server would be: without pgbackup."""
-    number = 0
-
-    def run(program: Program, major: int, *arguments: str) -> ThrowawayServer:
-        nonlocal number
-        number += 1
-        target = make_server.new_directory(f"restored-{number}")
-        program("restore", "--target", target, *arguments)
-        server = make_server.over(target, major, settings={"fsync": "off"})
-        server.wait_promoted()
-        return server
-
-    return run
 
 
 def new_key() -> str:
@@ -47,7 +28,7 @@ def test_restored_to_every_kind_of_target(
     pg_major: int,
     make_server: ServerFactory,
     make_program: MakeProgram,
-    restore: Callable[..., ThrowawayServer],
+    restore: Restore,
 ) -> None:
     if encrypted and pg_major not in (14, 18):
         pytest.skip("encryption does not depend on the version: the oldest and the newest are enough")
@@ -70,7 +51,7 @@ def test_restored_to_every_kind_of_target(
         by_name = writer.acknowledged()
         writer.wait_more(20)
         commits = writer.stop()
-    _wait_shipped(program, server)
+    wait_shipped(program, server)
     restored = restore(program, pg_major, "--to", moment.isoformat())
     rows = read_counter(restored)
     assert by_time.n in rows
@@ -104,17 +85,8 @@ def test_restored_to_every_kind_of_target(
     restored.stop("fast")
 
 
-def _wait_shipped(program: Program, server: ThrowawayServer, timeout: float = 30) -> None:
-    """Until the slot has been told that everything is durable."""
-    deadline = time.monotonic() + timeout
-    text = "SELECT pg_current_wal_flush_lsn() <= max(restart_lsn) FROM pg_replication_slots"
-    while server.execute(text) != [(True,)]:
-        assert time.monotonic() < deadline, program.logs()
-        time.sleep(0.05)
-
-
 def test_no_acknowledged_commit_is_lost_when_the_host_dies(
-    make_server: ServerFactory, make_program: MakeProgram, restore: Callable[..., ThrowawayServer]
+    make_server: ServerFactory, make_program: MakeProgram, restore: Restore
 ) -> None:
     """kill -9 of server and pgbackup together, the data directory deleted: what was acknowledged is in the bucket."""
     server = make_server()
@@ -139,7 +111,7 @@ def test_no_acknowledged_commit_is_lost_when_the_host_dies(
 
 
 def test_sigterm_ships_what_was_received(
-    make_server: ServerFactory, make_program: MakeProgram, restore: Callable[..., ThrowawayServer]
+    make_server: ServerFactory, make_program: MakeProgram, restore: Restore
 ) -> None:
     server = make_server()
     program = make_program(server, s3=True, PGBACKUP_WAL_FLUSH_INTERVAL="1h")
@@ -155,7 +127,7 @@ def test_sigterm_ships_what_was_received(
 
 
 def test_a_standalone_backup_is_restorable_on_its_own(
-    pg_major: int, make_server: ServerFactory, make_program: MakeProgram, restore: Callable[..., ThrowawayServer]
+    pg_major: int, make_server: ServerFactory, make_program: MakeProgram, restore: Restore
 ) -> None:
     server = make_server(pg_major)
     program = make_program(server)
@@ -172,7 +144,7 @@ def test_a_standalone_backup_is_restorable_on_its_own(
 
 
 def test_run_takes_the_restores_settings_out_after_promotion(
-    make_server: ServerFactory, make_program: MakeProgram, restore: Callable[..., ThrowawayServer]
+    make_server: ServerFactory, make_program: MakeProgram, restore: Restore
 ) -> None:
     """Left-over recovery settings break the next recovery; `run` on the same machine removes them."""
     server = make_server()
@@ -220,7 +192,7 @@ def test_two_residents_share_one_repository(make_server: ServerFactory, make_pro
     with CounterWriter(server.conninfo()) as writer:
         writer.wait_for(50)
         writer.stop()
-    _wait_shipped(program, server)
+    wait_shipped(program, server)
     assert len(program.json("list")["backups"]) == 1
 
 
@@ -232,7 +204,7 @@ def test_memory_stays_small(make_server: ServerFactory, make_program: MakeProgra
     server.execute("CREATE TABLE filler (t text)")
     program.wait_backups(1)
     server.execute("INSERT INTO filler SELECT repeat(md5(i::text), 20) FROM generate_series(1, 300000) i")
-    _wait_shipped(program, server, timeout=120)
+    wait_shipped(program, server, timeout=120)
     time.sleep(20)
     status = Path(f"/proc/{resident.process.pid}/status").read_text()
     kib = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.startswith("Vm")}

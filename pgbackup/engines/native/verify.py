@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Literal
 
 from pgbackup.core.catalog import Backup, Catalog
-from pgbackup.engines.base import ProgressSink
+from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.native.verify_files import FilesCheck
 from pgbackup.engines.native.verify_report import CheckedWal, Finding, Findings, VerifyReport
 from pgbackup.engines.native.verify_wal import WalCheck
-from pgbackup.engines.native.verify_workers import Workers
+from pgbackup.engines.native.verify_workers import Interrupted, Workers
 from pgbackup.errors import CheckFailed
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
@@ -32,14 +32,29 @@ def verify_backup(
     *,
     progress: ProgressSink,
     wal: WalScope = "all",
+    stop: StopSignal | None = None,
 ) -> VerifyReport:
     """Read everything that a restore of ``backup`` may need.
 
     ``wal``: "all" that goes on from it without a hole, on every timeline; what is "needed" to make it consistent; or
-    "none". Damage is reported, never raised; a store that does not answer raises.
+    "none". Damage is reported, never raised; a store that does not answer raises, and so does a ``stop`` (CheckFailed).
     """
+    try:
+        return _verify(store, codec, catalog, backup, progress, wal, Workers(WORKERS, stop))
+    except Interrupted:
+        raise CheckFailed(f"the verification of {backup.name} was stopped") from None
+
+
+def _verify(
+    store: ObjectStore,
+    codec: Codec,
+    catalog: Catalog,
+    backup: Backup,
+    progress: ProgressSink,
+    wal: WalScope,
+    workers: Workers,
+) -> VerifyReport:
     findings = Findings()
-    workers = Workers(WORKERS)
     if backup.problem:
         findings.add("damaged", keys.sentinel(backup.name), backup.problem)
     findings.count(objects=1)

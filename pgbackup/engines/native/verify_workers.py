@@ -6,9 +6,10 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from pgbackup.engines.base import ProgressSink
+from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.storage.base import ByteStream
 
+_LOOK_SECONDS = 1.0
 _AHEAD = 2
 """Pieces of work that wait for a thread: few, so that a million segments are not a million futures."""
 
@@ -20,8 +21,9 @@ class Interrupted(Exception):
 class Workers:
     """Runs work; ``stopping`` is looked at by everything that reads."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, stop: StopSignal | None = None) -> None:
         self._count = count
+        self._stop = stop
         self._stopping = threading.Event()
 
     def run_all(self, work: Iterable[Callable[[], None]]) -> None:
@@ -31,14 +33,22 @@ class Workers:
             try:
                 for task in work:
                     while len(pending) >= self._count + _AHEAD:
-                        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                        _raise_first(done)
+                        pending = self._wait_for_some(pending)
                     pending.add(pool.submit(task))
-                _raise_first(wait(pending).done)
+                while pending:
+                    pending = self._wait_for_some(pending)
             except BaseException:
                 self._stopping.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _wait_for_some(self, pending: set[Future[None]]) -> set[Future[None]]:
+        """What is still pending when something ended, or a second has passed. Raises Interrupted on a stop."""
+        if self._stop is not None and self._stop.is_set():
+            raise Interrupted
+        done, left = wait(pending, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+        _raise_first(done)
+        return left
 
     def counted(self, source: ByteStream, on_bytes: Callable[[int], None]) -> ByteStream:
         """The same stream; every read is counted, and raises Interrupted when the work is to end."""

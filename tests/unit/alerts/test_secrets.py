@@ -12,7 +12,7 @@ import pytest
 from pgbackup.alerts.base import DeliveryError, Origin
 from pgbackup.alerts.channels import AlertSettings, Channels, build_channels
 from pgbackup.alerts.dispatch import Dispatch, try_channels
-from pgbackup.alerts.sentry import CheckIns, Monitor
+from pgbackup.alerts.monitors import CheckIns, Monitor
 from pgbackup.core.schedule_spec import ScheduleSpec
 from tests.fix_receiver import Receiver
 from tests.made_notice import notice

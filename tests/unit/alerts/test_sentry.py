@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pgbackup.alerts.base import DeliveryError
-from pgbackup.alerts.sentry import CheckIns, Monitor, SentryChannel
+from pgbackup.alerts.monitors import CheckIns, Monitor
+from pgbackup.alerts.sentry import SentryChannel
 from pgbackup.alerts.sentry_client import SentryClient, check_dsn
 from pgbackup.core.alert_book import NoticeKind
 from pgbackup.core.findings import Severity

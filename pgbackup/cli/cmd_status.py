@@ -1,0 +1,92 @@
+"""``pgbackup status``: "am I safe?" in one screen, from the bucket and the server, whether or not `run` is alive."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING
+
+import click
+
+from pgbackup.cli.output import duration_text, emit_json, json_option, size_text, time_text
+from pgbackup.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from pgbackup.app import App
+    from pgbackup.core.status import StatusSnapshot
+
+_COLORS = {"ok": "green", "warning": "yellow", "critical": "red", "unknown": "red"}
+
+
+@click.command("status")
+@json_option
+@click.pass_obj
+def command(app: App, *, as_json: bool) -> None:
+    """Say whether everything can be recovered: the verdict, from when to when, what would be lost, what is wrong.
+
+    Looks at the bucket and at the server itself, so it tells the truth when `pgbackup run` is down as well. Exit 0
+    when all is well, 1 when anything is wrong or cannot be seen.
+    """
+    from pgbackup.core.status_json import status_json
+    from pgbackup.supervisor.status_snapshot import make_snapshot
+
+    health = app.health()
+    now = datetime.now(UTC)
+    snapshot = make_snapshot(health, now, interval_seconds=app.settings.health_interval.total_seconds())
+    if as_json:
+        emit_json(status_json(snapshot, now))
+    else:
+        _print(snapshot, app.settings.tz, now)
+    if snapshot.verdict != "ok":
+        raise CheckFailed(f"the verdict is {snapshot.verdict}: {len(snapshot.findings)} findings")
+
+
+def _print(status: StatusSnapshot, zone: tzinfo, now: datetime) -> None:
+    verdict = str(status.verdict)
+    click.echo(click.style(verdict.upper(), fg=_COLORS[verdict], bold=True))
+    for label, text in _lines(status, zone, now):
+        click.echo(f"  {label:<12} {text}")
+    for opened in status.findings:
+        finding = opened.finding
+        word = finding.severity.word
+        click.echo(f"\n{click.style(word, fg=_COLORS[word])}  {finding.summary}  [{finding.key}]\n  {finding.hint}")
+
+
+def _lines(status: StatusSnapshot, zone: tzinfo, now: datetime) -> list[tuple[str, str]]:
+    earliest, latest = status.earliest_recoverable, status.latest_recoverable
+    if earliest is None:
+        window = "nothing"
+    else:
+        window = f"any moment from {time_text(earliest, zone)} to {time_text(latest, zone) if latest else 'unknown'}"
+    return [
+        ("recoverable", window),
+        ("would lose", _loss(status)),
+        ("last backup", _backup(status, zone, now)),
+        ("next backup", f"due {time_text(status.next_backup_due, zone)}"),
+        ("verified", _verified(status, zone)),
+        ("cluster", f"{status.system_identifier or 'unknown'}, timeline {status.timeline or 'unknown'}"),
+    ]
+
+
+def _loss(status: StatusSnapshot) -> str:
+    lag = status.wal.lag_bytes
+    if status.rpo_seconds is None:
+        return "unknown" if lag is None else f"{size_text(lag)} of WAL, of unknown age"
+    if not lag:
+        return "nothing"
+    return f"up to the last {duration_text(status.rpo_seconds)} ({size_text(lag)} of WAL)"
+
+
+def _backup(status: StatusSnapshot, zone: tzinfo, now: datetime) -> str:
+    last = status.last_backup
+    if last is None:
+        return "none that can be restored"
+    age = duration_text((now - last.finished).total_seconds())
+    size = f"{size_text(last.raw_bytes)}, {size_text(last.stored_bytes or 0)} stored" if last.raw_bytes else ""
+    return f"{time_text(last.finished, zone)} ({age} ago), {last.name}, {size}"
+
+
+def _verified(status: StatusSnapshot, zone: tzinfo) -> str:
+    run = status.last_verification
+    if run is None:
+        return "never"
+    return f"{time_text(run.finished, zone)}: {run.summary if run.summary else 'whole' if run.ok else 'damaged'}"

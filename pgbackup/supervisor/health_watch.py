@@ -1,0 +1,97 @@
+"""The health check of the resident process: looks, judges, and hands the verdict to whoever shows it.
+
+At the interval of the settings, and more often in the first minutes, so that a new sidecar says soon how it is. What is
+listed costs little (see repository/catalog_watch.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from pgbackup.core.findings import Finding
+from pgbackup.core.health import evaluate
+from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, JobView, StreamView
+from pgbackup.core.wal_clock import WalClock
+from pgbackup.engines.base import StopSignal
+from pgbackup.engines.native.wal_progress import WalProgress
+
+_EARLY_SECONDS = 300.0
+_EARLY_INTERVAL = 5.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSources:
+    """``look`` at server and bucket; the job of the base backups; findings of others; ``publish`` takes the verdict."""
+
+    look: Callable[[], HealthFacts]
+    backups: Callable[[], JobView]
+    others: Callable[[], Iterable[Finding]]
+    publish: Callable[[Health, datetime], None]
+
+
+class HealthWatch:
+    """``run`` is a worker; ``sample`` is called every second by the tick."""
+
+    def __init__(
+        self,
+        sources: HealthSources,
+        limits: HealthLimits,
+        progress: WalProgress,
+        clock: WalClock,
+        *,
+        interval_seconds: float,
+    ) -> None:
+        self._sources = sources
+        self._limits = limits
+        self._progress = progress
+        self._clock = clock
+        self._interval = interval_seconds
+        self._woken = threading.Event()
+        self._problem_since: tuple[str, datetime] | None = None
+
+    def sample(self) -> None:
+        """Note how far the server's WAL is now, as the stream has heard: ages are then known to a second."""
+        position = self._progress.get()
+        if position.streaming and position.server_end:
+            self._clock.note(datetime.now(UTC), position.server_end)
+
+    def look_soon(self) -> None:
+        """Look at the next opportunity: something happened that changes the picture."""
+        self._woken.set()
+
+    def run(self, stop: StopSignal) -> None:
+        """Look until ``stop`` is set."""
+        began = time.monotonic()
+        while not stop.is_set():
+            self._round()
+            early = time.monotonic() - began < _EARLY_SECONDS
+            until = time.monotonic() + (min(_EARLY_INTERVAL, self._interval) if early else self._interval)
+            while not stop.is_set() and not self._woken.is_set() and time.monotonic() < until:
+                stop.wait(min(1.0, max(0.05, until - time.monotonic())))
+            self._woken.clear()
+
+    def _round(self) -> None:
+        facts = self._sources.look()
+        now = datetime.now(UTC)
+        facts = replace(
+            facts, stream=self._stream(now), backups=self._sources.backups(), others=tuple(self._sources.others())
+        )
+        health = evaluate(facts, self._limits, now)
+        _log.debug("health: %s, %s", health.verdict, ", ".join(f.key for f in health.findings) or "no findings")
+        self._sources.publish(health, now)
+
+    def _stream(self, now: datetime) -> StreamView:
+        position = self._progress.get()
+        problem = "" if position.streaming else position.problem
+        if not problem:
+            self._problem_since = None
+        elif self._problem_since is None:
+            self._problem_since = problem, now
+        since = self._problem_since[1] if self._problem_since else None
+        return StreamView(position.streaming, problem, permanent=position.permanent and bool(problem), since=since)

@@ -1,0 +1,57 @@
+"""The scheduled verification: the newest backup and its WAL are read back, and what came of it is recorded.
+
+The record lies in the repository, so health shows it wherever it is asked, and the schedule goes on from it after a
+restart. Damage is recorded and becomes a finding; a store that does not answer is an error, and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from pgbackup.core.health_facts import LastRun
+from pgbackup.engines.base import SilentProgress, StopSignal
+from pgbackup.engines.native.health_look import read_last_run, write_last_run
+from pgbackup.engines.native.verify import VerifyReport, choose_backup, verify_backup
+from pgbackup.repository import keys
+from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.codec import Codec
+from pgbackup.storage.base import ObjectStore
+
+_log = logging.getLogger(__name__)
+
+
+class VerifyJob:
+    """The parts of a ScheduledJob."""
+
+    def __init__(self, store: ObjectStore, codec: Codec) -> None:
+        self._store = store
+        self._codec = codec
+
+    def last_done(self) -> datetime | None:
+        """When the last verification ended; a repository without backups counts as verified now."""
+        run = read_last_run(self._store, keys.VERIFICATION)
+        if run is not None:
+            return run.finished
+        catalog = read_catalog(self._store, self._codec, with_marks=False)
+        # The first one is due a period of the schedule after the first backup, not at once.
+        return min((backup.finished for backup in catalog.backups), default=datetime.now(UTC))
+
+    def work(self, stop: StopSignal) -> None:
+        """Verify and record."""
+        catalog = read_catalog(self._store, self._codec, with_marks=False)
+        if not catalog.backups:
+            return
+        backup = choose_backup(catalog, None)
+        _log.info("verifying backup %s", backup.name)
+        report = verify_backup(self._store, self._codec, catalog, backup, progress=SilentProgress(), stop=stop)
+        write_last_run(self._store, keys.VERIFICATION, LastRun(datetime.now(UTC), report.ok, _summary(report)))
+        _log.info("verified backup %s: %s", backup.name, _summary(report))
+
+
+def _summary(report: VerifyReport) -> str:
+    read = f"{report.objects} objects, {report.files} files, {report.segments} WAL segments"
+    if report.ok:
+        return f"backup {report.backup} is whole ({read})"
+    first = report.findings[0]
+    return f"backup {report.backup}: {report.findings_total} findings, first {first.object}: {first.problem}"

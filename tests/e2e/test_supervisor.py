@@ -1,0 +1,144 @@
+"""`pgbackup run` watches itself: green and red over HTTP and in `status`, and people hear of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pgbackup.postgres.throwaway import ThrowawayServer
+from tests.fix_app import MakeProgram, Program, Resident
+from tests.fix_postgres import ServerFactory
+from tests.fix_receiver import Receiver
+
+SECRET = "s3cret of the webhook"
+WATCHED = {"PGBACKUP_HTTP": "127.0.0.1:0", "PGBACKUP_HEALTH_INTERVAL": "5s"}
+
+
+def wait_for(reached: Callable[[], Any], said: Callable[[], object], timeout: float = 60) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (found := reached()):
+        assert time.monotonic() < deadline, said()
+        time.sleep(0.1)
+    return found
+
+
+def page(resident: Resident, path: str) -> tuple[int, str]:
+    """Status and body of one of the resident's pages."""
+    resident.wait_log("serving metrics and status at http://")
+    match = re.search(r"at http://(127\.0\.0\.1:\d+)", resident.log_path.read_text())
+    assert match is not None
+    try:
+        with urllib.request.urlopen(f"http://{match[1]}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read().decode()
+
+
+def wait_ready(resident: Resident, status: int, timeout: float = 60) -> str:
+    def ready() -> str | None:
+        found, body = page(resident, "/readyz")
+        return body if found == status else None
+
+    said: str = wait_for(ready, lambda: page(resident, "/readyz"), timeout)
+    return said
+
+
+def empty(program: Program) -> None:
+    """Delete everything in a file repository, behind pgbackup's back."""
+    root = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://"))
+    for entry in root.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def alerts(receiver: Receiver) -> list[dict[str, Any]]:
+    return [json.loads(request.body) for request in receiver.requests if request.path == "/hook"]
+
+
+def test_green_then_the_bucket_is_emptied(
+    server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver
+) -> None:
+    program = make_program(
+        server,
+        **WATCHED,
+        PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook",
+        PGBACKUP_WEBHOOK_SECRET=SECRET,
+        PGBACKUP_HEARTBEAT_URL=f"{receiver.url}/beat",
+        SENTRY_DSN=receiver.dsn,
+    )
+    resident = program.run()
+    program.wait_backups()
+    wait_ready(resident, 200)
+    status = wait_for(lambda: (s := program.json("status"))["verdict"] == "ok" and s, resident.log)
+    assert status["recoverable"]["earliest"]
+    assert status["backups"]["last"]["raw_bytes"] > 1_000_000
+    metrics = page(resident, "/metrics")[1]
+    assert "pgbackup_up 1.0" in metrics
+    assert re.search(r"^pgbackup_recoverable_latest_timestamp_seconds 1\.\d+e\+09$", metrics, re.MULTILINE)
+    assert page(resident, "/livez")[0] == 200
+    wait_for(lambda: any(r.path == "/beat" for r in receiver.requests), resident.log)
+
+    begin = time.monotonic()
+    empty(program)
+    said = wait_ready(resident, 503)
+    assert time.monotonic() - begin < 15, "red within one check interval"
+    assert "nothing can be restored" in said
+    assert "CRITICAL" in program("status", exit_code=1)
+    opened = wait_for(lambda: [a for a in alerts(receiver) if a["key"] == "backup:none"], resident.log)
+    assert (opened[0]["kind"], opened[0]["severity"]) == ("opened", "critical")
+    wait_for(lambda: any(r.path == "/beat/fail" for r in receiver.requests), resident.log)
+    wait_for(lambda: sum(r.path == "/api/42/envelope/" for r in receiver.requests) >= 3, resident.log)
+    resident.terminate()
+    for request in (r for r in receiver.requests if r.path == "/hook"):
+        signature = hmac.new(SECRET.encode(), request.body, hashlib.sha256).hexdigest()
+        assert request.headers["X-Pgbackup-Signature"] == f"sha256={signature}"
+
+
+def test_postgres_stopped_and_back(make_server: ServerFactory, make_program: MakeProgram, receiver: Receiver) -> None:
+    server = make_server()
+    program = make_program(server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook")
+    resident = program.run()
+    program.wait_backups()
+    wait_ready(resident, 200)
+    server.stop("immediate")
+    assert "the server does not answer" in wait_ready(resident, 503)
+    assert "the server does not answer" in program("status", exit_code=1)
+    wait_for(lambda: [a for a in alerts(receiver) if a["key"] == "server:unreachable"], resident.log)
+    server.start()
+    wait_ready(resident, 200)
+    resident.terminate()
+
+
+def test_an_alert_endpoint_that_hangs_breaks_nothing(
+    server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver
+) -> None:
+    receiver.default = (200, {}, 30.0)
+    program = make_program(
+        server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook nosuchscheme://x", SENTRY_DSN=receiver.dsn
+    )
+    resident = program.run()
+    program.wait_backups()
+    wait_for(lambda: alerts(receiver), resident.log)
+    server.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+    wait_for(lambda: program.json("list")["recoverable"], resident.log)
+    assert "alert-config" in page(resident, "/status.json")[1]
+    assert resident.terminate() < 13
+
+
+def test_the_channels_can_be_tried(server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver) -> None:
+    program = make_program(server, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook", SENTRY_DSN=receiver.dsn)
+    tried = program.json("alerts", "test")["channels"]
+    assert [(t["channel"], t["ok"]) for t in tried] == [("webhook 127.0.0.1", True), ("sentry 127.0.0.1", True)]
+    assert alerts(receiver)[0]["status"] == "test"
+    receiver.default = (500, {}, 0.0)
+    assert "HTTP 500" in program("alerts", "test", exit_code=1)
+    assert "no channel" in make_program(server)("alerts", "test", exit_code=2)

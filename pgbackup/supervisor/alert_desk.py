@@ -146,7 +146,7 @@ class AlertDesk:
         try:
             with self._lock:
                 self._book.restore(json.loads(data))
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             _log.warning("object %s is damaged: %s", keys.ALERTS, exc)
         return True
 

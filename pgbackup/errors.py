@@ -5,6 +5,7 @@
     ├── StorageError           3   the object store refused or failed
     │   ├── ObjectMissing          no object has that key
     │   ├── StoreDenied            credentials or permissions
+    │   │   └── DeleteRefused      objects stay: a lock, a policy, or no permission to delete
     │   ├── StoreUnavailable   *   network, throttling, 5xx
     │   └── CorruptObject          the bytes are not what their key promises
     ├── PostgresError          4   the server refused or failed
@@ -68,6 +69,14 @@ class ObjectMissing(StorageError):
 
 class StoreDenied(StorageError):
     """The store knows us and says no, or does not know us."""
+
+
+class DeleteRefused(StoreDenied):
+    """Objects that the store keeps though they were to be removed; others of the same call may be gone."""
+
+    def __init__(self, message: str, *, keys: tuple[str, ...] = (), detail: str = "", hint: str = "") -> None:
+        super().__init__(message, detail=detail, hint=hint)
+        self.keys = keys
 
 
 class StoreUnavailable(StorageError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text
+from pgbackup.core.lsn import SegmentName
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -42,7 +43,8 @@ def command(app: App, *, as_json: bool) -> None:
     _print_ranges(catalog.recoverable(), zone)
     for gap in gaps:
         count = (gap.end - gap.start) // catalog.segment_bytes
-        click.echo(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}")
+        why = catalog.why_missing(SegmentName.containing(gap.timeline, gap.start, catalog.segment_bytes))
+        click.echo(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}{why}")
 
 
 def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
@@ -80,6 +82,7 @@ def _document(url: str, catalog: Catalog, gaps: list[Gap]) -> dict[str, object]:
         "backups": [_describe(catalog, backup) for backup in _oldest_first(catalog)],
         "recoverable": catalog.recoverable(),
         "gaps": gaps,
+        "known_gaps": catalog.known_gaps,
     }
 
 

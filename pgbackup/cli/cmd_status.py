@@ -29,9 +29,9 @@ def command(app: App, *, as_json: bool) -> None:
     from pgbackup.core.status_json import status_json
     from pgbackup.supervisor.status_snapshot import make_snapshot
 
-    health = app.health()
+    health, slot = app.health()
     now = datetime.now(UTC)
-    snapshot = make_snapshot(health, now, interval_seconds=app.settings.health_interval.total_seconds())
+    snapshot = make_snapshot(health, now, interval_seconds=app.settings.health_interval.total_seconds(), slot=slot)
     if as_json:
         emit_json(status_json(snapshot, now))
     else:
@@ -63,6 +63,7 @@ def _lines(status: StatusSnapshot, zone: tzinfo, now: datetime) -> list[tuple[st
         ("last backup", _backup(status, zone, now)),
         ("next backup", f"due {time_text(status.next_backup_due, zone)}"),
         ("verified", _verified(status, zone)),
+        ("slot", _slot(status)),
         ("cluster", f"{status.system_identifier or 'unknown'}, timeline {status.timeline or 'unknown'}"),
     ]
 
@@ -83,6 +84,14 @@ def _backup(status: StatusSnapshot, zone: tzinfo, now: datetime) -> str:
     age = duration_text((now - last.finished).total_seconds())
     size = f"{size_text(last.raw_bytes)}, {size_text(last.stored_bytes or 0)} stored" if last.raw_bytes else ""
     return f"{time_text(last.finished, zone)} ({age} ago), {last.name}, {size}"
+
+
+def _slot(status: StatusSnapshot) -> str:
+    retained, safe = status.slot_retained_bytes, status.slot_safe_bytes
+    if retained is None:
+        return "unknown"
+    left = f", {size_text(safe)} more before it is lost" if safe is not None else ""
+    return f"holds back {size_text(retained)} of WAL on the server{left}"
 
 
 def _verified(status: StatusSnapshot, zone: tzinfo) -> str:

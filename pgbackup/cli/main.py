@@ -32,6 +32,7 @@ COMMANDS = {
     "restore": "Restore into a directory, to any recoverable moment.",
     "verify": "Read backups and WAL back from the store and check them.",
     "check": "Check server, repository and settings before relying on them.",
+    "gaps": "List WAL that is lost, and acknowledge it.",
     "alerts": "Try the channels that alerts are sent through.",
     "init": "Print or run the SQL that makes the role.",
     "wal-fetch": "What restore_command calls.",
@@ -41,9 +42,9 @@ COMMANDS = {
 
 SETTING_FLAGS = (
     "repository", "compression", "encryption-key-transform", "part-size", "upload-concurrency",
-    "wal-upload-concurrency", "upload-rate", "slot", "application-name", "wal-flush-interval", "backup-rate",
-    "page-checksums", "schedule", "schedule-jitter", "verify-schedule", "timezone", "stop-timeout", "adopt", "host",
-    "log-format", "health-interval", "rpo-warning", "rpo-critical", "http", "cluster", "alert-repeat",
+    "wal-upload-concurrency", "upload-rate", "slot", "slot-max-retained", "application-name", "wal-flush-interval",
+    "backup-rate", "page-checksums", "schedule", "schedule-jitter", "verify-schedule", "timezone", "stop-timeout",
+    "adopt", "host", "log-format", "health-interval", "rpo-warning", "rpo-critical", "http", "cluster", "alert-repeat",
 )  # fmt: skip
 """Every setting but the secrets: those would be seen in a list of processes."""
 

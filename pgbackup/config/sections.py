@@ -71,6 +71,12 @@ class ServerSection(BaseSettings):
     )
     admin_dsn: Dsn | None = secret("How `init --apply` connects, as a role that may create roles.")
     slot: SlotName = setting("pgbackup", "The replication slot; `run` creates it.")
+    slot_max_retained: Annotated[int, size(64 << 20, 1 << 50)] | None = setting(
+        None,
+        "`run` drops the slot when it holds back more WAL than this, before the server's disk is full: what was not "
+        "shipped by then is lost. At least 64 MiB.",
+        shown_default="never",
+    )
     application_name: ApplicationName = setting(
         "pgbackup", "Name of the WAL connection: the one to put into `synchronous_standby_names`."
     )

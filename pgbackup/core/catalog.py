@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
+from pgbackup.core.known_gaps import KnownGap, gap_of
 from pgbackup.core.lsn import Lsn, SegmentName, segments_covering
 from pgbackup.core.timeline import TimelineHistory
 
@@ -113,6 +114,7 @@ class Catalog:
     histories: Mapping[int, TimelineHistory] = field(default_factory=dict)
     marks: tuple[TimeMark, ...] = ()
     system_identifier: int | None = None
+    known_gaps: tuple[KnownGap, ...] = ()
 
     @cached_property
     def _sets(self) -> dict[int, frozenset[int]]:
@@ -178,8 +180,13 @@ class Catalog:
             return f"pages are damaged in {', '.join(backup.corrupt_files[:3])}"
         missing = self.missing(backup.start_lsn, backup.stop_lsn, self.history(backup.timeline))
         if missing:
-            return f"WAL segment {missing[0]} is missing"
+            return f"WAL segment {missing[0]} is missing{self.why_missing(missing[0])}"
         return ""
+
+    def why_missing(self, segment: SegmentName) -> str:
+        """What the ledger of gaps says of a missing segment, to be put behind its name; empty when it is not in it."""
+        gap = gap_of(self.known_gaps, segment)
+        return f" (lost: {gap.reason}, noticed {gap.found.isoformat(sep=' ', timespec='seconds')})" if gap else ""
 
     def gaps(self, timeline: int) -> list[Gap]:
         """Holes between the whole segments of one timeline."""

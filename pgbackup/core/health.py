@@ -14,6 +14,7 @@ from pgbackup.core.findings import Finding, Severity, worst
 from pgbackup.core.health_backups import backup_findings
 from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, RepositoryView, ServerView, Window
 from pgbackup.core.health_wal import wal_findings
+from pgbackup.core.known_gaps import gap_findings
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.schedule_spec import next_due
 
@@ -31,6 +32,8 @@ def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
     ]
     if facts.repository:
         findings += _repository(facts.repository, facts.server)
+        path = facts.repository.catalog.history(facts.server.timeline) if facts.server else None
+        findings += gap_findings(facts.repository.catalog.known_gaps, facts.repository.catalog, path)
         findings += backup_findings(facts.repository, facts.backups, limits, now)
         if facts.server:
             findings += wal_findings(facts.repository, facts.server, newest, reach, facts.wal_age, limits)

@@ -9,6 +9,7 @@ from pgbackup.core.branches import branch_problems
 from pgbackup.core.catalog import Backup, Catalog, Reach
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthLimits, RepositoryView, ServerView
+from pgbackup.core.known_gaps import gap_of
 from pgbackup.core.lsn import Lsn
 
 
@@ -69,6 +70,8 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach) -> Iterator[Findin
     blocked = reach.blocked_by
     if blocked is None or not catalog.has_anything_after(blocked.timeline, blocked.number):
         return
+    if gap_of(catalog.known_gaps, blocked) is not None:
+        return  # told as a gap of the ledger
     yield Finding(
         f"wal:hole:{blocked.timeline}/{blocked.start}",
         Severity.CRITICAL,

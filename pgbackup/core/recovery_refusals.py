@@ -69,7 +69,7 @@ def beyond_archive(
 
 def missing_segment(catalog: Catalog, missing: SegmentName, end: Lsn, what_for: str) -> RestoreError:
     return RestoreError(
-        f"WAL segment {missing} is missing",
+        f"WAL segment {missing} is missing{catalog.why_missing(missing)}",
         detail=f"WAL goes without a hole to {end}, but {what_for}; {what_could_succeed(catalog)}",
         hint="Choose a target before the hole, or a backup after it; --accept-loss recovers with --latest to the hole.",
     )

@@ -1,8 +1,9 @@
 """From a listing to a Catalog.
 
 cluster.json, one level of ``basebackups_005/`` with the documents of each backup, one listing of ``wal_005/``, the
-history files, the time marks. What cannot be read does not hide the rest: a backup is listed with its problem, a
-history is left out with a warning (its timeline then counts as one without ancestors, from which nothing is restored).
+history files, the time marks, the ledger of gaps. What cannot be read does not hide the rest: a backup is listed with
+its problem, a history is left out with a warning (its timeline then counts as one without ancestors, from which nothing
+is restored); a ledger that cannot be read raises, because it would hide a loss.
 
 Memory: eight bytes for each whole segment, and the backups. Sentinels and histories never change, so a reader that is
 asked again fetches only those that are new.
@@ -23,6 +24,7 @@ from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
 from pgbackup.repository.backup_reader import ReadBackup, read_backup, unreadable_backup
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.gap_ledger import read_gaps
 from pgbackup.repository.prefix_claim import claim_prefix, read_cluster
 from pgbackup.repository.wal_listing import read_wal_listing
 from pgbackup.storage.base import ObjectInfo, ObjectStore
@@ -64,6 +66,7 @@ class CatalogReader:
             histories=self.read_histories(wal.histories),
             marks=self.read_marks() if with_marks else (),
             system_identifier=cluster.system_identifier if cluster else None,
+            known_gaps=read_gaps(self._store),
         )
 
     def read_backups(self) -> tuple[Backup, ...]:

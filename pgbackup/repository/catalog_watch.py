@@ -85,6 +85,9 @@ class CatalogWatch:
         listed = read_wal_listing(infos, known.segment_bytes)
         if newest.number not in listed.segments.get(newest.timeline, ())[:1]:
             return None
+        if listed.segments[newest.timeline][-1] - newest.number >= len(listed.segments[newest.timeline]):
+            # A hole among the new ones: the ledger of gaps may say why.
+            return None
         if any(timeline > newest.timeline and timeline not in listed.histories for timeline in known.histories):
             return None
         return self._with_wal(known, newest, listed)

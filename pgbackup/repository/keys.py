@@ -28,8 +28,11 @@ MARKS = BOOKKEEPING + "marks/"
 GAPS = BOOKKEEPING + "gaps/"
 VERIFICATION = BOOKKEEPING + "verification.json"
 ALERTS = BOOKKEEPING + "alerts.json"
+EXPIRY = BOOKKEEPING + "expiry.json"
 
 _PIECE = re.compile(r"^([0-9A-F]{24})\.partial/([0-9A-F]{8})-([0-9A-F]{8})(?:\.([a-z0-9]+))?$")
+_OF_SEGMENT = re.compile(r"^([0-9A-F]{24})(?:[._/]|$)")
+_INTENT = re.compile(r"^([0-9A-F]{8})-([0-9A-F]{16})\.json$")
 _MARK = re.compile(r"^(\d{8}T\d{6}\.\d{6}Z)-([0-9A-F]{8})-([0-9A-F]{16})$")
 _MARK_TIME = "%Y%m%dT%H%M%S.%fZ"
 
@@ -117,6 +120,13 @@ class PieceName:
     key: str
 
 
+def wal_segment(key: str) -> str | None:
+    """The segment that an object below ``wal_005/`` belongs to, by its first 24 digits: a whole segment, a piece,
+    a backup label, whatever else is named for it; None for histories and strangers."""
+    match = _OF_SEGMENT.match(key.removeprefix(WAL)) if key.startswith(WAL) else None
+    return match[1] if match else None
+
+
 def parse_piece(key: str) -> PieceName | None:
     """The piece that a key names, or None."""
     match = _PIECE.match(key.removeprefix(WAL)) if key.startswith(WAL) else None
@@ -131,6 +141,17 @@ def parse_piece(key: str) -> PieceName | None:
 def intent(timeline: int, segment_start: int) -> str:
     """The claim of the one base backup that may have the name of that segment."""
     return f"{INTENTS}{timeline:08X}-{segment_start:016X}.json"
+
+
+def gap(timeline: int, start: int, end: int) -> str:
+    """An entry of the ledger of gaps."""
+    return f"{GAPS}{timeline:08X}-{start:016X}-{end:016X}.json"
+
+
+def parse_intent(key: str) -> tuple[int, Lsn] | None:
+    """(timeline, start of the backup's first segment) of an intent's key, or None."""
+    match = _INTENT.match(key.removeprefix(INTENTS)) if key.startswith(INTENTS) else None
+    return (int(match[1], 16), Lsn(int(match[2], 16))) if match else None
 
 
 def timeline_claim(timeline: int) -> str:

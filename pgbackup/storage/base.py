@@ -106,7 +106,11 @@ class ObjectStore(Protocol):
         """
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects, in batches, in the order given. A key that is not there is no error."""
+        """Remove objects, in batches, in the order given. A key that is not there is no error.
+
+        Raises DeleteRefused for objects that the store keeps (a lock, a policy): its ``keys`` names them, or it is
+        empty when the whole call was refused. Of the other keys of the call some may be gone.
+        """
 
     def start_upload(self, key: str) -> MultipartUpload:
         """Begin a multipart upload."""

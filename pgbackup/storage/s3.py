@@ -18,7 +18,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from pgbackup.errors import ConfigError, ObjectMissing, StorageError, StoreDenied
+from pgbackup.errors import ConfigError, DeleteRefused, ObjectMissing, StorageError, StoreDenied
 from pgbackup.storage import s3_listing
 from pgbackup.storage.base import ByteStream, ObjectInfo, UnfinishedUpload
 from pgbackup.storage.s3_client import Bucket, S3Options
@@ -101,7 +101,11 @@ class S3Store:
         return True
 
     def delete(self, keys: Iterable[str]) -> None:
-        s3_listing.delete_objects(self._bucket, (self._full(key) for key in keys))
+        try:
+            s3_listing.delete_objects(self._bucket, (self._full(key) for key in keys))
+        except DeleteRefused as refusal:
+            refusal.keys = tuple(key.removeprefix(self._prefix) for key in refusal.keys)
+            raise
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Any
 import botocore.exceptions as boto
 import urllib3.exceptions
 
-from pgbackup.errors import ObjectMissing, StorageError, StoreDenied, StoreUnavailable
+from pgbackup.errors import DeleteRefused, ObjectMissing, StorageError, StoreDenied, StoreUnavailable
 
 FOREIGN_ERRORS = (boto.ClientError, boto.BotoCoreError, urllib3.exceptions.HTTPError, OSError)
 """What may come out of a call to boto3, or out of reading a body that it returned."""
@@ -95,6 +95,9 @@ _NO_ANSWER = (
     OSError,
 )
 
+_KEPT = frozenset("AccessDenied ObjectLocked ObjectLockedByBucketPolicy FileImmutable".split())
+"""What stores say of an object that a lock, a policy or a missing permission keeps from being deleted."""
+
 _USER_PART = re.compile(r"//[^/@\s]+@")
 
 
@@ -134,8 +137,8 @@ def from_code(code: str, text: str, status: int, request: Request) -> StorageErr
         return StoreUnavailable(f"{request.what} failed: the store is not available", detail=detail)
     if code == "InvalidObjectState":
         return StorageError(f"{request.what} failed", detail=detail, hint="the object must first leave cold storage.")
-    if code == "AccessDenied" or status in (401, 403):
-        return _denied(request, detail)
+    if code in _KEPT or status in (401, 403):
+        return _denied(request, detail, is_kept=code in _KEPT)
     # AWS answers 400 without a word to a HEAD with an expired token.
     hint = "check that the credentials have not expired." if request.operation.startswith("Head") else ""
     return StorageError(f"{request.what} failed", detail=detail, hint=hint)
@@ -153,13 +156,17 @@ def _from_answer(error: boto.ClientError, request: Request) -> StorageError:
     return from_code(str(fault.get("Code", "")), str(fault.get("Message", "")), status, request)
 
 
-def _denied(request: Request, detail: str) -> StoreDenied:
+def _denied(request: Request, detail: str, *, is_kept: bool) -> StoreDenied:
     permission = _PERMISSIONS.get(request.operation, "this operation")
     hint = f"give these credentials {permission} on bucket {request.bucket}."
     if request.operation in ("GetObject", "HeadObject"):
         # AWS answers 403 for a key that does not exist to whoever may not list.
         hint = f"give these credentials {permission} and s3:ListBucket on bucket {request.bucket}."
-    return StoreDenied(f"{request.what} was refused: it needs {permission}", detail=detail, hint=hint)
+    message = f"{request.what} was refused: it needs {permission}"
+    if is_kept and request.operation in ("DeleteObject", "DeleteObjects"):
+        keys = (request.key,) if request.key else ()
+        return DeleteRefused(message, keys=keys, detail=detail, hint=hint)
+    return StoreDenied(message, detail=detail, hint=hint)
 
 
 def _from_failure(error: Exception, request: Request) -> StorageError:

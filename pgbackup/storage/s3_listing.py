@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pgbackup.errors import ObjectMissing, StorageError, StoreDenied
+from pgbackup.errors import DeleteRefused, ObjectMissing, StorageError, StoreDenied
 from pgbackup.storage.base import ObjectInfo, UnfinishedUpload
 from pgbackup.storage.key_order import in_key_order, safe_start
 from pgbackup.storage.s3_errors import NotImplementedByStore, Request, from_code
@@ -72,7 +72,10 @@ def list_uploads(bucket: Bucket, prefix: str) -> Iterator[UnfinishedUpload]:
 
 
 def delete_objects(bucket: Bucket, keys: Iterable[str]) -> None:
-    """Delete in batches, in order from batch to batch; inside a batch a store may choose its own."""
+    """Delete in batches, in order from batch to batch; inside a batch a store may choose its own.
+
+    Raises DeleteRefused, with the keys, after a batch of which the store keeps some.
+    """
     rest = iter(keys)
     one_by_one = False
     while batch := list(islice(rest, DELETE_BATCH)):
@@ -83,8 +86,7 @@ def delete_objects(bucket: Bucket, keys: Iterable[str]) -> None:
                 continue
             except NotImplementedByStore:
                 one_by_one = True
-        for key in batch:
-            _delete_one(bucket, key)
+        _raise_refused([refusal for key in batch if (refusal := _delete_one(bucket, key)) is not None])
 
 
 def _delete_batch(bucket: Bucket, batch: list[str]) -> None:
@@ -98,16 +100,29 @@ def _delete_batch(bucket: Bucket, batch: list[str]) -> None:
         problem = from_code(entry.get("Code", ""), entry.get("Message", ""), 0, request)
         if not isinstance(problem, ObjectMissing):
             problems.append(problem)
-    if problems:
+    refused = [problem for problem in problems if isinstance(problem, DeleteRefused)]
+    if len(refused) < len(problems):
         # One that is denied will not pass by itself, so it is the one to tell.
         raise next((problem for problem in problems if isinstance(problem, StoreDenied)), problems[0])
+    _raise_refused(refused)
 
 
-def _delete_one(bucket: Bucket, key: str) -> None:
+def _delete_one(bucket: Bucket, key: str) -> DeleteRefused | None:
+    """Delete one object, or return the store's refusal."""
     try:
         bucket.call("DeleteObject", key, lambda: bucket.client.delete_object(Bucket=bucket.name, Key=key))
     except ObjectMissing:
         pass
+    except DeleteRefused as refusal:
+        return refusal
+    return None
+
+
+def _raise_refused(refused: list[DeleteRefused]) -> None:
+    if refused:
+        first = refused[0]
+        keys = tuple(key for refusal in refused for key in refusal.keys)
+        raise DeleteRefused(first.message, keys=keys, detail=first.detail, hint=first.hint)
 
 
 def _pages(bucket: Bucket, prefix: str, wanted: dict[str, Any]) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from pgbackup.config.settings import Settings
 from pgbackup.core.findings import Finding
+from pgbackup.core.health import newest_restorable
 from pgbackup.core.health_facts import Health
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.core.worker_health import WorkerState
@@ -29,6 +30,7 @@ from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.gap_ledger import read_gaps
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor import from_settings
 from pgbackup.supervisor.alert_desk import AlertDesk
@@ -38,6 +40,7 @@ from pgbackup.supervisor.memory import release_free_memory
 from pgbackup.supervisor.orphans import OrphanReaper, is_reaper
 from pgbackup.supervisor.scheduled_job import JobLine, JobPorts, ScheduledJob
 from pgbackup.supervisor.service import Service
+from pgbackup.supervisor.slot_guard import SlotGuard
 from pgbackup.supervisor.status_snapshot import ProcessView, make_snapshot
 from pgbackup.supervisor.ticker import Ticker
 from pgbackup.supervisor.verify_job import VerifyJob
@@ -80,6 +83,7 @@ class Resident:
         self._lease = Lease(store, writer=self._writer, host=settings.host)
         self._desk = AlertDesk(from_settings.desk(settings), store)
         self._service: Service | None = None
+        self._guard: SlotGuard | None = None
 
     def worker_states(self) -> list[WorkerState]:
         """One look at every worker; none before they were started."""
@@ -87,8 +91,13 @@ class Resident:
 
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set."""
-        receiver = WalReceiver(self._receiver_options(), self._store, self._codec, self.progress, self._lease)
         jobs = self._jobs()
+        receiver = WalReceiver(
+            self._receiver_options(), self._store, self._codec, self.progress, self._lease, on_gap=jobs[0].run_now
+        )
+        self._guard = SlotGuard(
+            self._session, self._settings.slot, let_go=receiver.let_go, limit_bytes=self._settings.slot_max_retained
+        )
         health = self._health_watch(jobs[0])
         ticker = Ticker()
         ticker.every(1, health.sample)
@@ -141,9 +150,11 @@ class Resident:
         return jobs
 
     def _last_backup(self) -> datetime | None:
-        catalog = read_catalog(self._store, self._codec, with_marks=False)
-        finished = [b.finished for b in catalog.backups if not catalog.why_not_restorable(b)]
-        return max(finished, default=None)
+        """None makes one due at once: when there is none, and when a gap was found since the newest was begun."""
+        newest = newest_restorable(read_catalog(self._store, self._codec, with_marks=False))
+        if newest is None or any(gap.found >= newest.started for gap in read_gaps(self._store)):
+            return None
+        return newest.finished
 
     def _may_run(self) -> bool:
         with self._session() as session:
@@ -174,7 +185,8 @@ class Resident:
 
     def _findings(self) -> list[Finding]:
         workers = self._service.worker_findings() if self._service is not None else []
-        return [*workers, *self._desk.findings()]
+        slot = self._guard.look() if self._guard is not None else []
+        return [*workers, *slot, *self._desk.findings()]
 
     def _publish(self, health: Health, now: datetime) -> None:
         # The pages first: alerts ask the repository for what was open before.
@@ -186,8 +198,9 @@ class Resident:
         view = ProcessView(
             self.progress.get(), self.progress.uploads.totals(), self._desk.active(), self.worker_states()
         )
+        slot = self._guard.sample if self._guard is not None else None
         seconds = self._settings.health_interval.total_seconds()
-        self._status.publish(make_snapshot(health, now, interval_seconds=seconds, process=view))
+        self._status.publish(make_snapshot(health, now, interval_seconds=seconds, process=view, slot=slot))
 
     def _session(self) -> Session:
         return Session.connect(self._conninfo, application_name=f"{self._settings.application_name}-sql")

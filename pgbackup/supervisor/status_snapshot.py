@@ -11,6 +11,7 @@ from pgbackup import __version__
 from pgbackup.core.alert_book import Alert
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.health_facts import Health, LastRun
+from pgbackup.core.slot_forecast import SlotSample
 from pgbackup.core.status import BackupStatus, OpenFinding, RunStatus, StatusSnapshot, Verdict, WalStatus
 from pgbackup.core.upload_totals import UploadTotals
 from pgbackup.core.worker_health import WorkerState
@@ -28,7 +29,12 @@ class ProcessView:
 
 
 def make_snapshot(
-    health: Health, now: datetime, *, interval_seconds: float, process: ProcessView | None = None
+    health: Health,
+    now: datetime,
+    *,
+    interval_seconds: float,
+    process: ProcessView | None = None,
+    slot: SlotSample | None = None,
 ) -> StatusSnapshot:
     """The snapshot of a health check that ended at ``now``."""
     facts = health.facts
@@ -52,6 +58,9 @@ def make_snapshot(
         last_backup=_last_backup(catalog, health.last_backup) if catalog else None,
         next_backup_due=health.next_due,
         backups=_restorable(catalog) if catalog else None,
+        slot_retained_bytes=slot.retained_bytes if slot and slot.exists else None,
+        slot_safe_bytes=slot.safe_bytes if slot else None,
+        wal_free_bytes=slot.free_bytes if slot else None,
         alerts_active=Counter(a.finding.severity for a in process.alerts) if process else None,
         store_errors=dict(process.uploads.errors) if process else None,
         last_verification=_run(facts.repository.verification) if facts.repository else None,

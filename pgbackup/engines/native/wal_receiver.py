@@ -12,16 +12,21 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pgbackup.core.branches import branch_problems
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.stream_start import StreamStart, plan_stream_start
 from pgbackup.core.timeline import TimelineHistory
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.native.adoption import check_adoption
 from pgbackup.engines.native.lease import Lease
+from pgbackup.engines.native.stream_pause import StreamPause
 from pgbackup.engines.native.wal_bookkeeping import WalBookkeeping
 from pgbackup.engines.native.wal_pieces import PiecesChanged, compare_with_whole
 from pgbackup.engines.native.wal_progress import WalProgress
@@ -35,6 +40,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import claim_prefix, read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.documents import ClusterDocument
+from pgbackup.repository.gap_ledger import record_gap
 from pgbackup.storage.base import ObjectStore
 
 _FIRST_BACKOFF_SECONDS = 0.5
@@ -63,22 +69,40 @@ class WalReceiver:
     """Runs in a thread of its own; ``progress`` shows what it does."""
 
     def __init__(
-        self, options: ReceiverOptions, store: ObjectStore, codec: Codec, progress: WalProgress, lease: Lease
+        self,
+        options: ReceiverOptions,
+        store: ObjectStore,
+        codec: Codec,
+        progress: WalProgress,
+        lease: Lease,
+        *,
+        on_gap: Callable[[], None] = lambda: None,
     ) -> None:
         self._options = options
         self._store = store
         self._codec = codec
         self._progress = progress
         self._lease = lease
+        self._on_gap = on_gap
+        self._slot_state = "there"
         self._failures = 0
         self._slot_busy_since: float | None = None
+        self._pause = StreamPause()
+
+    def let_go(self) -> AbstractContextManager[None]:
+        """While the block runs nothing streams, and the slot is free; what was received is made durable first.
+
+        Raises SlotBusy when the stream does not end within the time to stop.
+        """
+        return self._pause.hold(self._options.stop_seconds + 2.0)
 
     def run(self, stop: StopSignal) -> None:
         """Stream until ``stop`` is set. Errors are logged and tried again; those that only the operator can mend are
         shown as permanent in ``progress`` and tried once a minute."""
         while not stop.is_set():
             try:
-                self._session(stop)
+                with self._pause.session(stop) as session_stop:
+                    self._session(session_stop)
                 self._succeeded()
             except PiecesChanged as exc:
                 _log.warning("receiving the open segment again: %s", exc)
@@ -134,6 +158,7 @@ class WalReceiver:
                 self._codec,
             )
             slot = session.slot(self._options.slot)
+            self._slot_state = "missing" if slot is None else slot.wal_status or "there"
             if slot is not None and slot.wal_status == "lost" and not slot.active:
                 _log.error("slot %s is lost: making it again", self._options.slot)
                 session.drop_slot(self._options.slot)
@@ -195,6 +220,8 @@ class WalReceiver:
                 raise PostgresError(f"timeline {start.timeline} ended at {end.switch_lsn}, before {start.lsn}")
             first = SegmentName.containing(start.timeline, start.lsn, facts.segment_bytes)
             _log.info("streaming WAL of timeline %d from %s", start.timeline, start.lsn)
+            if start.gap_from is not None:
+                self._record_gap(start.timeline, start.gap_from, start.lsn)
             session = WalSession(
                 connection=connection,
                 store=self._store,
@@ -209,6 +236,13 @@ class WalReceiver:
                 _log.info("timeline %d ended at %s; next is %d", start.timeline, end.switch_lsn, end.next_timeline)
         finally:
             connection.close()
+
+    def _record_gap(self, timeline: int, begin: Lsn, end: Lsn) -> None:
+        """Nothing that comes after a gap can be recovered before the next base backup: it is recorded first."""
+        reason = f"the server had removed it before it was shipped; slot {self._options.slot} was {self._slot_state}"
+        if record_gap(self._store, KnownGap(timeline, begin, end, datetime.now(UTC), reason)):
+            _log.error("recorded the gap from %s to %s: a base backup is needed", begin, end)
+        self._on_gap()
 
     def _connect(self) -> ReplicationConnection:
         return ReplicationConnection.connect(self._options.conninfo, application_name=self._options.application_name)

@@ -6,7 +6,7 @@ import botocore.exceptions as boto
 import pytest
 from urllib3.exceptions import ProtocolError
 
-from pgbackup.errors import ObjectMissing, StorageError, StoreDenied, StoreUnavailable
+from pgbackup.errors import DeleteRefused, ObjectMissing, StorageError, StoreDenied, StoreUnavailable
 from pgbackup.storage.s3_errors import (
     ConditionFailed,
     Conflict,
@@ -38,7 +38,10 @@ def answered(code: str, status: int, operation: str = "GetObject") -> StorageErr
         ("NoSuchUpload", 404, "UploadPart", UploadGone, "UploadPart"),
         ("AccessDenied", 403, "PutObject", StoreDenied, "s3:PutObject"),
         ("403", 403, "HeadObject", StoreDenied, "s3:ListBucket"),
-        ("AccessDenied", 403, "DeleteObjects", StoreDenied, "s3:DeleteObject"),
+        ("AccessDenied", 403, "DeleteObjects", DeleteRefused, "s3:DeleteObject"),
+        ("AccessDenied", 403, "DeleteObject", DeleteRefused, "s3:DeleteObject"),
+        ("ObjectLocked", 400, "DeleteObject", DeleteRefused, "s3:DeleteObject"),
+        ("403", 403, "DeleteObject", StoreDenied, "s3:DeleteObject"),
         ("AccessDenied", 403, "ListMultipartUploads", StoreDenied, "s3:ListBucketMultipartUploads"),
         ("AccessDenied", 403, "AbortMultipartUpload", StoreDenied, "s3:AbortMultipartUpload"),
         ("AllAccessDisabled", 403, "GetObject", StoreDenied, "AllAccessDisabled"),

@@ -1,0 +1,167 @@
+"""How much WAL the slot holds back, how fast that grows, and when it takes the server down or is lost.
+
+A series of samples gives the rate of the last minutes; what is left (up to ``max_slot_wal_keep_size``, to the free
+space, to our own limit) divided by the rate is the time that is left. Memory: the samples of an hour at most.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pgbackup.core.findings import Finding, Severity
+
+_SPAN = timedelta(minutes=15)
+_MOST_SAMPLES = 900
+_WARNING_LEFT = timedelta(hours=24)
+_CRITICAL_LEFT = timedelta(hours=2)
+_WARNING_SHARE = 0.5
+_CRITICAL_SHARE = 0.8
+_LITTLE_BYTES = 256 << 20
+"""Below this nothing is worth a word: a busy server has as much in flight."""
+_WARNING_BYTES = 16 << 30
+_CRITICAL_BYTES = 64 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSample:
+    """One look at the slot, at ``moment`` (aware). Bytes; ``safe_bytes`` and ``free_bytes`` are None when nothing
+    bounds the slot, and when the disk cannot be seen. ``exists`` False: the server has no such slot."""
+
+    moment: datetime
+    exists: bool
+    active: bool = False
+    wal_status: str = ""
+    retained_bytes: int = 0
+    safe_bytes: int | None = None
+    wal_bytes: int | None = None
+    free_bytes: int | None = None
+    limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotForecast:
+    """``rate`` in bytes a second (0 when it does not grow); the times left are None when nothing is in sight."""
+
+    rate: float
+    until_lost: timedelta | None
+    until_full: timedelta | None
+
+
+class SlotSeries:
+    """The samples of the last minutes."""
+
+    def __init__(self) -> None:
+        self._samples: deque[SlotSample] = deque(maxlen=_MOST_SAMPLES)
+
+    def add(self, sample: SlotSample) -> SlotForecast:
+        """Add a sample and look ahead from it."""
+        if self._samples and sample.moment < self._samples[-1].moment:
+            self._samples.clear()
+        self._samples.append(sample)
+        while sample.moment - self._samples[0].moment > _SPAN:
+            self._samples.popleft()
+        rate = self._rate()
+        return SlotForecast(rate, _left(sample.safe_bytes, rate), _left(sample.free_bytes, rate))
+
+    def _rate(self) -> float:
+        """Growth of what is retained, from the lowest point of the span on: shipping sets it back."""
+        lowest = min(self._samples, key=lambda sample: sample.retained_bytes)
+        last = self._samples[-1]
+        seconds = (last.moment - lowest.moment).total_seconds()
+        return max(0.0, (last.retained_bytes - lowest.retained_bytes) / seconds) if seconds > 0 else 0.0
+
+
+def should_drop(sample: SlotSample, limit_bytes: int | None) -> bool:
+    """Whether the operator wants the slot gone rather than the server."""
+    return limit_bytes is not None and sample.exists and sample.retained_bytes > limit_bytes
+
+
+def slot_findings(sample: SlotSample, forecast: SlotForecast, limit_bytes: int | None) -> Iterator[Finding]:
+    """What is wrong with the slot. ``limit_bytes``: what we drop it at, or None."""
+    if not sample.exists:
+        yield Finding(
+            "slot:missing",
+            Severity.CRITICAL,
+            "the replication slot does not exist, so the server keeps no WAL for us",
+            "`pgbackup run` makes it again as soon as it can stream; who dropped it?",
+        )
+        return
+    if sample.wal_status in ("lost", "unreserved"):
+        lost = sample.wal_status == "lost"
+        yield Finding(
+            "slot:lost" if lost else "slot:unreserved",
+            Severity.CRITICAL,
+            "the server has removed WAL that the slot needed" if lost else "the server will remove WAL the slot needs",
+            "Is `pgbackup run` shipping? A larger max_slot_wal_keep_size gives it more time.",
+            {"retained_bytes": sample.retained_bytes},
+        )
+        return
+    severity = max((s for s in _severities(sample, forecast, limit_bytes)), default=None)
+    if severity is not None:
+        yield Finding(
+            "slot:retention",
+            severity,
+            _summary(sample, forecast),
+            "Is the store reachable and fast enough? `max_slot_wal_keep_size` keeps the slot from filling the disk, "
+            "PGBACKUP_SLOT_MAX_RETAINED drops it before that.",
+            {
+                "retained_bytes": sample.retained_bytes,
+                "safe_bytes": sample.safe_bytes,
+                "free_bytes": sample.free_bytes,
+                "bytes_per_second": round(forecast.rate),
+            },
+        )
+
+
+def _severities(sample: SlotSample, forecast: SlotForecast, limit: int | None) -> Iterator[Severity]:
+    if sample.retained_bytes < _LITTLE_BYTES and (sample.free_bytes is None or sample.free_bytes > _LITTLE_BYTES):
+        return
+    for left in (forecast.until_lost, forecast.until_full):
+        if left is not None and left < _WARNING_LEFT:
+            yield Severity.CRITICAL if left < _CRITICAL_LEFT else Severity.WARNING
+    for share in _shares(sample, limit):
+        if share >= _WARNING_SHARE:
+            yield Severity.CRITICAL if share >= _CRITICAL_SHARE else Severity.WARNING
+    if sample.retained_bytes >= _WARNING_BYTES:
+        yield Severity.CRITICAL if sample.retained_bytes >= _CRITICAL_BYTES else Severity.WARNING
+
+
+def _shares(sample: SlotSample, limit: int | None) -> Iterator[float]:
+    """How much of what it may take the slot has taken."""
+    if limit:
+        yield sample.retained_bytes / limit
+    if sample.limit_bytes:
+        yield sample.retained_bytes / sample.limit_bytes
+    if sample.free_bytes is not None:
+        yield sample.retained_bytes / max(1, sample.retained_bytes + sample.free_bytes)
+
+
+def _summary(sample: SlotSample, forecast: SlotForecast) -> str:
+    text = f"the slot holds back {_size(sample.retained_bytes)} of WAL on the server"
+    if forecast.rate:
+        text += f", {_size(round(forecast.rate))}/s more"
+    if forecast.until_full is not None:
+        text += f": the disk is full in {_time(forecast.until_full)} at this rate"
+    elif forecast.until_lost is not None:
+        text += f": the slot is lost in {_time(forecast.until_lost)} at this rate"
+    elif sample.free_bytes is not None:
+        text += f", {_size(sample.free_bytes)} are free"
+    return text
+
+
+def _left(bytes_left: int | None, rate: float) -> timedelta | None:
+    if bytes_left is None or rate <= 0 or bytes_left / rate > 366 * 86400:
+        return None
+    return timedelta(seconds=max(0.0, bytes_left / rate))
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.1f} MiB"
+
+
+def _time(left: timedelta) -> str:
+    minutes = round(left.total_seconds() / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"

@@ -1,0 +1,65 @@
+"""The record of the last expiry, ``pgbackup_005/expiry.json``: what it saw, what it removed, and when.
+
+It is written before anything is removed, with the names that are to go, and again at the end. So the next expiry can
+tell a backup that expiry removed (perhaps interrupted) from one that vanished, and finishes what was begun.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pgbackup.core.retention import LastListing
+from pgbackup.errors import CorruptObject, ObjectMissing
+from pgbackup.repository import keys
+from pgbackup.repository.json_object import JsonObject
+from pgbackup.storage.base import ObjectStore
+
+
+@dataclass(frozen=True)
+class ExpiryRecord:
+    """``listing``: the backups there are; ``removing``: those of which something may be left. ``removed`` is for
+    people: the names and numbers of the last expiry that removed something."""
+
+    when: datetime
+    system_identifier: int | None
+    backups: frozenset[str]
+    removing: frozenset[str] = frozenset()
+    removed: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def listing(self) -> LastListing:
+        return LastListing(self.system_identifier, self.backups, self.removing)
+
+    def encode(self) -> bytes:
+        document = {
+            "format": 1,
+            "when": self.when.isoformat(),
+            "system_identifier": self.system_identifier,
+            "backups": sorted(self.backups),
+            "removing": sorted(self.removing),
+            "removed": dict(self.removed),
+        }
+        return json.dumps(document).encode()
+
+
+def read_record(store: ObjectStore) -> ExpiryRecord | None:
+    """The record of the last expiry, or None before the first. Raises CorruptObject."""
+    try:
+        data = store.get(keys.EXPIRY)
+    except ObjectMissing:
+        return None
+    fields = JsonObject.parse(keys.EXPIRY, data)
+    when = fields.moment("when")
+    if when is None:
+        raise CorruptObject(keys.EXPIRY, "it does not say when the expiry was")
+    removed = fields.value("removed")
+    return ExpiryRecord(
+        when,
+        fields.integer("system_identifier"),
+        frozenset(fields.texts("backups")),
+        frozenset(fields.texts("removing")),
+        removed if isinstance(removed, dict) else {},
+    )

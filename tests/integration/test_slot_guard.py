@@ -1,0 +1,162 @@
+"""The slot on real servers: looked at with few rights, dropped at the limit, and a gap is recorded and mended."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from pgbackup.core.lsn import Lsn
+from pgbackup.engines.native.stream_pause import StreamPause
+from pgbackup.errors import SlotBusy
+from pgbackup.postgres.session import Session
+from pgbackup.postgres.slot_watch import look_at_slot
+from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository.gap_ledger import read_gaps
+from pgbackup.storage.memory import MemoryStore
+from pgbackup.supervisor.slot_guard import SlotGuard
+from tests.fix_app import MakeProgram, Restore, wait_shipped
+from tests.fix_postgres import ServerFactory
+from tests.streaming import flush_lsn, streaming
+from tests.workload import CounterWriter, assert_counter
+
+SMALL = {"max_wal_size": "32MB", "min_wal_size": "32MB", "wal_keep_size": "0"}
+
+
+def session(server: ThrowawayServer) -> Session:
+    return Session.connect(server.conninfo(user="pgbackup"), application_name="guard")
+
+
+def write_wal(server: ThrowawayServer, megabytes: int) -> None:
+    server.execute("CREATE TABLE IF NOT EXISTS filler (t text)")
+    for _ in range(megabytes):
+        server.execute("INSERT INTO filler SELECT repeat(md5(i::text), 32) FROM generate_series(1, 900) i")
+
+
+def forget_old_wal(server: ThrowawayServer) -> None:
+    """Make the server remove what no slot keeps."""
+    for _ in range(2):
+        server.execute("SELECT pg_switch_wal()")
+        server.execute("CHECKPOINT")
+
+
+def test_every_major_is_looked_at(make_server: ServerFactory, pg_major: int) -> None:
+    server = make_server(pg_major, settings={"max_slot_wal_keep_size": "1GB"})
+    with session(server) as connection:
+        assert not look_at_slot(connection, "pgbackup").exists
+        connection.create_slot("pgbackup")
+        write_wal(server, 3)
+        sample = look_at_slot(connection, "pgbackup")
+    assert (sample.exists, sample.active, sample.wal_status) == (True, False, "reserved")
+    assert 2 << 20 < sample.retained_bytes < 40 << 20
+    assert sample.limit_bytes == 1 << 30
+    assert sample.safe_bytes is not None
+    assert sample.wal_bytes is not None
+    assert sample.wal_bytes >= 16 << 20
+
+
+def test_a_slot_beyond_the_limit_is_dropped_and_says_so(server: ThrowawayServer) -> None:
+    with session(server) as connection:
+        connection.create_slot("pgbackup")
+    guard = SlotGuard(lambda: session(server), "pgbackup", limit_bytes=4 << 20)
+    assert guard.look() == []
+    write_wal(server, 8)
+    assert [finding.key for finding in guard.look()] == ["slot:dropped"]
+    assert server.execute("SELECT count(*) FROM pg_replication_slots") == [(0,)]
+    assert [finding.key for finding in guard.look()] == ["slot:dropped"]
+
+
+def test_the_stream_lets_go_of_the_slot_and_begins_again(server: ThrowawayServer) -> None:
+    pause = StreamPause()
+    running, stop = threading.Event(), threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            with pause.session(stop) as session_stop:
+                running.set()
+                session_stop.wait(5)
+                running.clear()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert running.wait(5)
+    with pause.hold(5):
+        assert not running.is_set()
+        time.sleep(0.3)
+        assert not running.is_set()
+    assert running.wait(5)
+    stop.set()
+    thread.join(5)
+
+
+def test_a_stream_that_does_not_end_is_not_waited_for_for_ever() -> None:
+    pause = StreamPause()
+    with pause.session(threading.Event()), pytest.raises(SlotBusy), pause.hold(0.1):
+        pass
+
+
+def test_a_dropped_slot_with_wal_still_there_leaves_no_gap(server: ThrowawayServer) -> None:
+    store = MemoryStore()
+    with streaming(server, store) as stream:
+        stream.wait_streaming()
+        stream.wait_confirmed(flush_lsn(server))
+    server.execute("SELECT pg_drop_replication_slot('pgbackup')")
+    write_wal(server, 2)
+    with streaming(server, store) as stream:
+        stream.wait_confirmed(flush_lsn(server))
+    assert read_gaps(store) == ()
+
+
+def test_wal_that_is_really_gone_is_recorded(make_server: ServerFactory) -> None:
+    server = make_server(settings=SMALL)
+    store = MemoryStore()
+    with streaming(server, store) as stream:
+        stream.wait_confirmed(flush_lsn(server))
+    server.execute("SELECT pg_drop_replication_slot('pgbackup')")
+    write_wal(server, 60)
+    forget_old_wal(server)
+    with streaming(server, store) as stream:
+        stream.wait_confirmed(flush_lsn(server))
+        (gap,) = read_gaps(store)
+    assert gap.timeline == 1
+    assert gap.end > gap.start
+    assert gap.end <= flush_lsn(server)
+    assert "slot pgbackup was missing" in gap.reason
+
+
+def test_a_slot_dropped_by_hand_under_load(
+    make_server: ServerFactory, make_program: MakeProgram, restore: Restore
+) -> None:
+    """End to end: a gap, a base backup at once, red until then, a warning until it is acknowledged, then green."""
+    server = make_server(settings=SMALL)
+    program = make_program(server, PGBACKUP_HEALTH_INTERVAL="5s")
+    resident = program.run()
+    program.wait_backups(1)
+    with CounterWriter(server.conninfo()) as writer:
+        writer.wait_more(50)
+        lost = Lsn.parse(server.execute("SELECT pg_current_wal_flush_lsn()::text")[0][0])
+        resident.kill()
+        deadline = time.monotonic() + 30
+        while server.execute("SELECT active FROM pg_replication_slots") == [(True,)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        server.execute("SELECT pg_drop_replication_slot('pgbackup')")
+        write_wal(server, 60)
+        forget_old_wal(server)
+        resident = program.run()
+        program.wait_backups(2)
+        writer.wait_more(50)
+        commits = writer.stop()
+    wait_shipped(program, server)
+    (gap,) = program.json("gaps")["gaps"]
+    assert "is lost" in program("status", exit_code=1)
+    said = program("restore", "--target", "nowhere", "--plan", "--to-lsn", str(Lsn(lost + (40 << 20))), exit_code=6)
+    assert "slot pgbackup was missing" in said
+    program("gaps", "acknowledge", gap["name"], "--comment", "the test's")
+    deadline = time.monotonic() + 30
+    while (status := program.json("status"))["verdict"] != "ok":
+        assert time.monotonic() < deadline, status
+        time.sleep(0.5)
+    assert program.json("gaps")["gaps"][0]["comment"] == "the test's"
+    assert_counter(restore(program, server.major, "--latest"), commits)

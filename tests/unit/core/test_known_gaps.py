@@ -1,0 +1,55 @@
+"""A gap is critical until a backup after it is there, then a warning until somebody knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pgbackup.core.findings import Severity
+from pgbackup.core.known_gaps import KnownGap, gap_findings
+from pgbackup.core.timeline import parse_history
+from tests.made_catalog import at, backup, catalog, minutes
+
+GAP = KnownGap(1, at(12), at(15), minutes(5), "the server had removed it; slot pgbackup was missing")
+WITH_HOLE = {1: [*range(3, 12), *range(15, 30)]}
+
+
+def severities(gaps, made, current=None) -> list[Severity]:
+    return [finding.severity for finding in gap_findings(gaps, made, current)]
+
+
+def test_without_a_backup_after_it_nothing_after_it_can_be_recovered() -> None:
+    made = catalog([backup(3.2, 4.5)], WITH_HOLE)
+    assert severities([GAP], made) == [Severity.CRITICAL]
+    assert severities([replace(GAP, acknowledged=minutes(6))], made) == [Severity.CRITICAL]
+
+
+def test_a_known_loss_is_green_once_it_is_acknowledged() -> None:
+    made = catalog([backup(3.2, 4.5), backup(16.1, 17.2, minute=10)], WITH_HOLE)
+    assert severities([GAP], made) == [Severity.WARNING]
+    assert severities([replace(GAP, acknowledged=minutes(6))], made) == []
+
+
+def test_a_backup_that_began_before_the_end_of_the_gap_does_not_count() -> None:
+    made = catalog([backup(14.1, 17.2, minute=10)], WITH_HOLE)
+    assert severities([GAP], made) == [Severity.CRITICAL]
+
+
+def test_a_gap_on_a_branch_that_was_left_is_a_known_loss() -> None:
+    fork = f"1\t{at(9)}\tx\n"
+    made = catalog(
+        [backup(3.2, 4.5), backup(9.2, 9.5, timeline=2, minute=9)], {**WITH_HOLE, 2: [9, 10]}, forks=[(2, fork)]
+    )
+    assert severities([GAP], made, parse_history(2, fork)) == [Severity.WARNING]
+
+
+def test_the_reason_is_told_where_a_segment_is_missing() -> None:
+    made = replace(catalog([backup(11.2, 13.5)], WITH_HOLE), known_gaps=(GAP,))
+    problem = made.why_not_restorable(made.backups[0])
+    assert "lost: the server had removed it; slot pgbackup was missing" in problem
+
+
+@pytest.mark.parametrize("name", ["1/0/C00000"])
+def test_names_are_those_of_lsns(name: str) -> None:
+    assert GAP.name == name

@@ -1,0 +1,196 @@
+"""Expiry cannot hurt: for any history of a cluster and any policy, with the truth about every byte's time at hand."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.retention import RetentionPolicy, catalog_after, plan_expiry
+from pgbackup.core.retention_choice import problem_of
+from pgbackup.core.timeline import Ancestor, TimelineHistory
+from tests.made_catalog import SIZE, at, backup
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HALF = SIZE // 2
+
+
+@dataclass(repr=False)
+class History:
+    """A cluster that lives: it writes WAL in halves of segments, takes backups, is promoted, and loses things."""
+
+    choices: random.Random
+    goes_back: bool = True
+    now: datetime = START
+    timeline: int = 1
+    position: int = 6
+    """In halves of a segment."""
+    ancestors: dict[int, tuple[Ancestor, ...]] = field(default_factory=lambda: {1: ()})
+    written: dict[tuple[int, int], datetime] = field(default_factory=dict)
+    """(timeline, half) -> when it was complete."""
+    ends: dict[int, int] = field(default_factory=lambda: {1: 6})
+    backups: list[Backup] = field(default_factory=list)
+    marks: list[TimeMark] = field(default_factory=list)
+    lost: set[tuple[int, int]] = field(default_factory=set)
+    number: int = 0
+
+    def live(self, steps: int) -> None:
+        for _ in range(steps):
+            self.now += timedelta(hours=self.choices.choice([1, 5, 12, 30, 80]))
+            self.choices.choices(
+                [self.write, self.back_up, self.promote, self.lose, self.go_back],
+                [8, 6, 1.5, 0.7, 0.7 * self.goes_back],
+            )[0]()
+
+    def write(self, halves: int = 0) -> None:
+        for _ in range(halves or self.choices.randint(1, 6)):
+            self.written[self.timeline, self.position] = self.now
+            self.position += 1
+        self.ends[self.timeline] = self.position
+        self.marks.append(TimeMark(self.now, self.timeline, Lsn(self.position * HALF)))
+
+    def back_up(self) -> None:
+        self.write(1)
+        begin = self.position - self.choices.randint(0, 1)
+        self.write()
+        made = backup(begin / 2 + 0.1, self.position / 2 - 0.1, timeline=self.timeline)
+        self.number += 1
+        chance = self.choices.random()
+        parents = [b for b in self.backups if b.timeline == self.timeline]
+        self.backups.append(
+            replace(
+                made, name=f"{made.name}_{self.number}", finished=self.now, started=self.now - timedelta(minutes=30),
+                modified=self.now, permanent=chance < 0.1, corrupt_files=("x",) if 0.1 < chance < 0.2 else (),
+                problem="its documents are damaged" if 0.2 < chance < 0.3 else "",
+                delta_of=self.choices.choice(parents).name if parents and chance > 0.7 else None,
+            )
+        )  # fmt: skip
+
+    def promote(self) -> None:
+        """Recovery to an earlier position of the present timeline, or to its end, and a new timeline from there."""
+        begin = int(max((a.fork for a in self.ancestors[self.timeline][-1:]), default=Lsn(6 * HALF))) // HALF
+        fork = self.choices.randint(max(begin, self.position - 5), self.position)
+        parent, self.timeline = self.timeline, max(self.ancestors) + 1
+        line = Ancestor(parent, Lsn(fork * HALF))
+        self.ancestors[self.timeline] = (*self.ancestors[parent], line)
+        self.position = fork
+        if fork % 2:
+            # The child's copy of the fork's segment begins with the parent's bytes.
+            self.written[self.timeline, fork - 1] = START
+        self.ends[self.timeline] = fork
+        self.write()
+
+    def go_back(self) -> None:
+        """The old primary goes on, after a failover that was none."""
+        self.timeline = self.choices.choice(sorted(self.ancestors))
+        self.position = self.ends[self.timeline]
+
+    def lose(self) -> None:
+        whole = sorted({(t, half // 2) for t, half in self.written})
+        if whole:
+            self.lost.add(self.choices.choice(whole))
+
+    def catalog(self, *, with_histories: bool = True) -> Catalog:
+        """As a listing shows it. A cluster that never goes back proves without marks what is over."""
+        segments: dict[int, list[int]] = {}
+        tails = {}
+        for timeline, number in sorted({(t, half // 2) for t, half in self.written}):
+            if (timeline, number) in self.lost:
+                continue
+            if (timeline, number * 2 + 1) in self.written:
+                segments.setdefault(timeline, []).append(number)
+            else:
+                tails[SegmentName(timeline, number, SIZE)] = HALF
+        histories = {t: TimelineHistory(t, lines) for t, lines in self.ancestors.items() if lines and with_histories}
+        marks = tuple(self.marks) if self.goes_back else ()
+        return Catalog(SIZE, tuple(self.backups), segments, tails, histories, marks)
+
+    def reached(self, catalog: Catalog, since: datetime) -> set[tuple[int, int]]:
+        """The halves written after that to which recovery gets: (owner, half)."""
+        found = set()
+        # What recovers nothing, because a delta's chain is broken, counts for nothing.
+        catalog = replace(catalog, backups=tuple(b for b in catalog.backups if not problem_of(catalog, b)))
+        for each in catalog.recoverable():
+            history = catalog.history(each.timeline)
+            for half in range(-(-each.start // HALF), each.end // HALF):
+                owner = history.owner(half * HALF)
+                if self.written.get((owner, half), START) > since:
+                    found.add((owner, half))
+        return found
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    history = History(random.Random(draw(st.integers(0, 1 << 32))), draw(st.booleans()))
+    history.live(draw(st.integers(1, 40)))
+    return history
+
+
+policies = st.builds(
+    RetentionPolicy, backups=st.integers(0, 4), window=st.integers(0, 400).map(lambda h: timedelta(hours=h)),
+    daily=st.integers(0, 2), weekly=st.integers(0, 2), monthly=st.integers(0, 1), min_restorable=st.integers(1, 2),
+)  # fmt: skip
+
+
+def restorable(catalog: Catalog) -> set[str]:
+    return {b.name for b in catalog.backups if not problem_of(catalog, b)}
+
+
+@settings(max_examples=2000, deadline=None)
+@given(histories(), policies, st.booleans())
+def test_expiry_cannot_hurt(history: History, policy: RetentionPolicy, with_histories: bool) -> None:
+    before = history.catalog(with_histories=with_histories)
+    plan = plan_expiry(before, policy, history.now, UTC)
+    assert "would harm" not in plan.refusal
+    after = catalog_after(before, plan)
+    if plan.refusal:
+        assert after == before
+        return
+    good, left = restorable(before), restorable(after)
+    assert len(left) >= policy.min_restorable
+    names = {b.name for b in after.backups}
+    assert left == good & names
+    assert all(b.delta_of in names for b in after.backups if b.delta_of and before.backup(b.delta_of))
+    assert {b.name for b in before.backups if b.permanent} <= names
+    cutoff = history.now - policy.window
+    assert history.reached(before, cutoff) <= history.reached(after, cutoff)
+    assert plan_expiry(after, policy, history.now, UTC).is_empty
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories(), policies, st.integers(0, 400))
+def test_an_interruption_leaves_what_was_restorable(history: History, policy: RetentionPolicy, cut: int) -> None:
+    before = history.catalog()
+    plan = plan_expiry(before, policy, history.now, UTC)
+    removed = [b.name for b in plan.removed]
+    gone, wal = set(removed[:cut]), plan.wal[: max(cut - len(removed), 0)]
+    midway = replace(catalog_after(before, replace(plan, backups=(), wal=wal, histories=(), marks=())))
+    midway = replace(midway, backups=tuple(b for b in before.backups if b.name not in gone))
+    assert restorable(midway) == restorable(before) - gone
+    again = plan_expiry(midway, policy, history.now, UTC)
+    if not plan.refusal:
+        assert {b.name for b in catalog_after(midway, again).backups} == {v.backup.name for v in plan.backups if v.keep}
+        assert catalog_after(midway, again) == catalog_after(before, plan)
+
+
+def test_the_histories_reach_what_they_are_for() -> None:
+    """Enough of them remove something, have forks, and are not refused: else the properties prove nothing."""
+    seen = {"removed": 0, "wal": 0, "forks": 0, "refused": 0, "histories": 0}
+    for seed in range(150):
+        history = History(random.Random(seed))
+        history.live(40)
+        plan = plan_expiry(history.catalog(), RetentionPolicy(2, timedelta(days=3)), history.now, UTC)
+        seen["removed"] += bool(plan.removed)
+        seen["wal"] += bool(plan.wal)
+        seen["histories"] += bool(plan.histories)
+        seen["forks"] += len(history.ancestors) > 1
+        seen["refused"] += bool(plan.refusal)
+    assert seen["removed"] > 50, seen
+    assert seen["wal"] > 50, seen
+    assert seen["forks"] > 80, seen
+    assert at(1) == SIZE

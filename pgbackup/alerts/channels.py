@@ -38,6 +38,11 @@ class Channels:
     """For the check-ins of cron monitors."""
     heartbeat: Heartbeat | None = None
 
+    @property
+    def testable(self) -> tuple[Channel, ...]:
+        """Everything that `pgbackup alerts test` tries: the channels and the heartbeat."""
+        return self.channels if self.heartbeat is None else (*self.channels, self.heartbeat)
+
     def problem_text(self) -> str:
         """All problems in one text, for a ConfigError; empty when there are none."""
         return "; ".join(finding.summary for finding in self.problems)

@@ -12,12 +12,14 @@ import threading
 from urllib.parse import urlsplit, urlunsplit
 
 from pgbackup.alerts.address import host_of
-from pgbackup.alerts.base import DeliveryError, bug
+from pgbackup.alerts.base import Answer, DeliveryError, bug
 from pgbackup.alerts.http_sender import HttpSender
+from pgbackup.core.alert_book import Notice
 from pgbackup.core.findings import Finding, Severity
 
 _MOST_TEXT = 2000
 _FAILURES_TO_TELL = 3
+_HEADERS = {"Content-Type": "text/plain; charset=utf-8"}
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +51,13 @@ class Heartbeat:
         with self._changed:
             self._waiting = action, text[:_MOST_TEXT].encode(errors="replace")
             self._changed.notify()
+
+    def send(self, _notice: Notice) -> Answer:
+        """For the test of all channels, before ``start``: pings ``/start``, which is neither green nor red."""
+        return self._sender.post(ping_url(self._url, "start"), b"", _HEADERS)
+
+    def close(self) -> None:
+        self._sender.close()
 
     def finding(self) -> Finding | None:
         with self._changed:
@@ -83,7 +92,7 @@ class Heartbeat:
 
     def _send(self, action: str, body: bytes) -> None:
         try:
-            self._sender.post(ping_url(self._url, action), body, {"Content-Type": "text/plain; charset=utf-8"})
+            self._sender.post(ping_url(self._url, action), body, _HEADERS)
         except DeliveryError as exc:
             self._failed(str(exc))
         except Exception as exc:  # noqa: BLE001 - a bug must neither end the thread nor go unseen

@@ -77,12 +77,10 @@ class _Waiting:
 
 
 class CheckIns:
-    """Sends check-ins from a thread of its own, in order; ``note`` never blocks, and at most 100 wait.
-
-    ``finish`` comes before the end of the dispatch, which closes the client.
-    """
+    """Sends check-ins from a thread of its own, in order; ``note`` never blocks, and at most 100 wait."""
 
     def __init__(self, client: SentryClient, cluster: str, *, first_pause: float = _FIRST_PAUSE_SECONDS) -> None:
+        client.join()
         self._client = client
         self._cluster = cluster
         self._first_pause = first_pause
@@ -148,6 +146,7 @@ class CheckIns:
             else:
                 with self._changed:
                     self._failures = 0
+        self._client.leave()
 
     def _next(self) -> _Waiting | None:
         with self._changed:

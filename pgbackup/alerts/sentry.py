@@ -20,6 +20,7 @@ class SentryChannel:
     """Notices as events."""
 
     def __init__(self, client: SentryClient, origin: Origin) -> None:
+        client.join()
         self._client = client
         self._origin = origin
 
@@ -32,7 +33,7 @@ class SentryChannel:
         return Answer(f"event {self._client.capture(event_of(notice, self._origin))}")
 
     def close(self) -> None:
-        self._client.close()
+        self._client.leave()
 
 
 def event_of(notice: Notice, origin: Origin) -> dict[str, Any]:

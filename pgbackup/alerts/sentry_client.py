@@ -46,6 +46,8 @@ class SentryClient:
         logging.getLogger("sentry_sdk.errors").setLevel(logging.CRITICAL)
         self.host = urlsplit(dsn).hostname or "?"
         self._lock = threading.Lock()
+        self._users_lock = threading.Lock()
+        self._users = 0
         self._dropped: list[str] = []
         self._late = False
         self._client = sentry_sdk.Client(
@@ -84,6 +86,19 @@ class SentryClient:
             if found is None:
                 raise DeliveryError("the event was not accepted by the library", retryable=False)
             return found
+
+    def join(self) -> None:
+        """One more uses this client: the channel, the check-ins."""
+        with self._users_lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        """One of them is done; the last one closes it, so that the order in which they end loses nothing."""
+        with self._users_lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            self.close()
 
     def close(self) -> None:
         self._client.close(timeout=0.5)

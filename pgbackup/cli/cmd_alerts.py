@@ -26,12 +26,12 @@ def test(app: App, *, as_json: bool) -> None:
     from pgbackup.alerts.dispatch import try_channels
 
     built = app.alert_channels()
-    if not built.channels and not built.problems:
+    if not built.testable and not built.problems:
         raise ConfigError(
             "no channel for alerts is configured",
             hint="Set SENTRY_DSN, PGBACKUP_WEBHOOK_URLS or PGBACKUP_HEARTBEAT_URL.",
         )
-    tried = try_channels(built.channels)
+    tried = try_channels(built.testable)
     if as_json:
         emit_json({"channels": tried, "problems": [problem.summary for problem in built.problems]})
     else:
@@ -40,7 +40,7 @@ def test(app: App, *, as_json: bool) -> None:
             click.echo(f"{mark}  {each.channel}: {each.answer} ({duration_text(each.seconds)})")
         for problem in built.problems:
             click.echo(f"{click.style('failure', fg='red')}  {problem.summary}")
-    for channel in built.channels:
+    for channel in built.testable:
         channel.close()
     failed = sum(not each.ok for each in tried) + len(built.problems)
     if failed:

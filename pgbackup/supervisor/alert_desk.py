@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from pgbackup.alerts.channels import AlertSettings, Channels, build_channels
 from pgbackup.alerts.dispatch import Dispatch
@@ -29,9 +28,6 @@ from pgbackup.storage.base import ObjectStore
 _WAL_CHECK_IN_SECONDS = 300.0
 _WAL_KINDS = ("wal:", "stream:", "slot:", "repository:", "server:")
 _log = logging.getLogger(__name__)
-
-if TYPE_CHECKING:
-    from pgbackup.alerts.heartbeat import Heartbeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +56,7 @@ class AlertDesk:
         self._last_wal_check_in = -_WAL_CHECK_IN_SECONDS
         client = self._built.sentry
         self._check_ins = CheckIns(client, settings.alerts.origin.cluster) if client is not None else None
-        url = settings.alerts.heartbeat_url
-        usable = url and not any("HEARTBEAT" in problem.key for problem in self._built.problems)
-        self._heartbeat = _heartbeat(url) if usable else None
+        self._heartbeat = self._built.heartbeat
 
     def start(self) -> None:
         """Start the channels, and tell at once of those that cannot be used."""
@@ -152,7 +146,7 @@ class AlertDesk:
         try:
             with self._lock:
                 self._book.restore(json.loads(data))
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             _log.warning("object %s is damaged: %s", keys.ALERTS, exc)
         return True
 
@@ -163,10 +157,3 @@ class AlertDesk:
             self._store.put(keys.ALERTS, json.dumps(document).encode())
         except PgbackupError as exc:
             _log.debug("the open alerts could not be stored: %s", exc)
-
-
-def _heartbeat(url: str) -> Heartbeat:
-    # Late: a process without one does without the library for HTTP.
-    from pgbackup.alerts.heartbeat import Heartbeat
-
-    return Heartbeat(url)

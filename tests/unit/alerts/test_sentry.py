@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -63,6 +63,25 @@ def test_a_notice_is_an_event_grouped_by_its_key(receiver: Receiver) -> None:
     assert not event.get("breadcrumbs", {}).get("values")
     assert "user" not in event
     channel.close()
+
+
+def test_the_envelope_is_as_its_specification_says(receiver: Receiver) -> None:
+    channel = SentryChannel(client(receiver), ORIGIN)
+    channel.send(notice(summary="ünïcödé\nin two lines"))
+    channel.close()
+    (request,) = receiver.requests
+    assert request.method == "POST"
+    assert request.headers["Content-Type"] == "application/x-sentry-envelope"
+    assert request.headers["Content-Encoding"] == "gzip"
+    lines = gzip.decompress(request.body).split(b"\n")
+    envelope, item, event = (json.loads(line) for line in lines[:3])
+    assert envelope["event_id"] == event["event_id"]
+    assert datetime.fromisoformat(envelope["sent_at"]).tzinfo is not None
+    assert item["type"] == "event"
+    assert item["length"] == len(lines[2])
+    assert lines[3:] in ([], [b""]), "one item and no more: no session, no client report"
+    assert event["message"] == "ünïcödé\nin two lines"
+    assert event["platform"] == "python"
 
 
 def test_levels_and_what_is_over(receiver: Receiver) -> None:
@@ -201,6 +220,18 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_that_of_the_next(
     channel.close()
 
 
+def test_check_ins_arrive_although_the_channel_ended_before(receiver: Receiver) -> None:
+    sender = client(receiver)
+    channel, check_ins = SentryChannel(sender, ORIGIN), CheckIns(sender, "c")
+    channel.close()
+    check_ins.note(Monitor.of_interval("wal", timedelta(minutes=1)), "error")
+    check_ins.start()
+    check_ins.finish(5)
+    assert [items(r)[0][1]["status"] for r in receiver.requests] == ["error"]
+    with pytest.raises(DeliveryError):
+        sender.capture({"message": "late"})
+
+
 def test_after_the_end_nothing_is_sent(receiver: Receiver) -> None:
     sender = client(receiver)
     sender.close()
@@ -230,7 +261,7 @@ def test_nothing_of_the_process_is_hooked(receiver: Receiver) -> None:
 def test_check_ins_are_tried_again_in_order(receiver: Receiver) -> None:
     receiver.answers.append((503, {}, 0.0))
     sender = client(receiver)
-    check_ins = CheckIns(sender, "c")
+    check_ins = CheckIns(sender, "c", first_pause=0.05)
     check_ins.start()
     monitor = Monitor.of_interval("wal", timedelta(minutes=1))
     for status in ("in_progress", "ok"):

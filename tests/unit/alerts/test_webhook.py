@@ -15,6 +15,7 @@ import pytest
 
 from pgbackup.alerts.base import DeliveryError
 from pgbackup.alerts.channels import AlertSettings, build_channels
+from pgbackup.alerts.dispatch import try_channels
 from pgbackup.alerts.heartbeat import Heartbeat, ping_url
 from pgbackup.alerts.webhook import SIGNATURE_HEADER, Webhook
 from pgbackup.alerts.webhook_shapes import discord, generic, shape_for, slack, teams
@@ -198,6 +199,13 @@ def test_a_heartbeat_takes_any_text_and_tells_that_it_fails(receiver: Receiver) 
     assert max(len(request.body) for request in receiver.requests) < 5000
 
 
+def test_the_heartbeat_is_tried_with_the_channels(receiver: Receiver) -> None:
+    built = build_channels(AlertSettings(ORIGIN, heartbeat_url=f"{receiver.url}/ping/{TOKEN}"))
+    (tried,) = try_channels(built.testable)
+    assert (tried.channel, tried.ok, receiver.requests[0].path) == ("heartbeat 127.0.0.1", True, f"/ping/{TOKEN}/start")
+    built.testable[0].close()
+
+
 def test_a_heartbeat_that_hangs_holds_nobody_up(receiver: Receiver) -> None:
     receiver.default = (200, {}, 5.0)
     heartbeat = Heartbeat(receiver.url)
@@ -222,6 +230,13 @@ def test_other_services_by_apprise(receiver: Receiver) -> None:
     receiver.default = (500, {}, 0.0)
     with pytest.raises(DeliveryError):
         channel.send(notice())
+
+
+def test_a_service_that_takes_html_gets_it_escaped(receiver: Receiver) -> None:
+    url = f"json://127.0.0.1:{receiver.port}/?format=html"
+    (channel,) = build_channels(AlertSettings(ORIGIN, (url,))).channels
+    channel.send(notice(hint="wait until a < b & c"))
+    assert "wait until a &lt; b &amp; c" in receiver.requests[0].body.decode().replace("&nbsp;", " ")
 
 
 LATE_IMPORTS = """

@@ -7,11 +7,13 @@ to it is there, on the path of one timeline.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
+from operator import itemgetter
 
 from pgbackup.core.known_gaps import KnownGap, gap_of
 from pgbackup.core.lsn import Lsn, SegmentName, segments_covering
@@ -117,8 +119,15 @@ class Catalog:
     known_gaps: tuple[KnownGap, ...] = ()
 
     @cached_property
-    def _sets(self) -> dict[int, frozenset[int]]:
-        return {timeline: frozenset(numbers) for timeline, numbers in self.segments.items()}
+    def _runs(self) -> dict[int, list[tuple[int, int]]]:
+        """Timeline -> its unbroken runs of whole segments, in order: first number, and the first after it."""
+        return {timeline: _runs_of(numbers) for timeline, numbers in self.segments.items()}
+
+    def _run_end(self, timeline: int, number: int) -> int:
+        """The first number from ``number`` on that is not a whole segment of a timeline."""
+        runs = self._runs.get(timeline, [])
+        found = bisect_right(runs, number, key=itemgetter(0)) - 1
+        return max(number, runs[found][1]) if found >= 0 else number
 
     @cached_property
     def timelines(self) -> tuple[int, ...]:
@@ -131,7 +140,7 @@ class Catalog:
         return self.histories.get(timeline) or TimelineHistory(timeline)
 
     def has(self, segment: SegmentName) -> bool:
-        return segment.number in self._sets.get(segment.timeline, frozenset())
+        return self._run_end(segment.timeline, segment.number) > segment.number
 
     def backup(self, name: str) -> Backup | None:
         return next((b for b in self.backups if b.name == name), None)
@@ -152,9 +161,12 @@ class Catalog:
         number = start // self.segment_bytes
         while True:
             segment = history.segment_for(number, self.segment_bytes)
-            if not self.has(segment):
+            end = self._run_end(segment.timeline, number)
+            if end == number:
                 break
-            number += 1
+            # Where the path leaves this timeline, the child's segments count, from that of the fork on.
+            fork = history.end_of(segment.timeline)
+            number = end if fork is None else min(end, fork // self.segment_bytes)
         end = segment.start
         tail = self.tails.get(segment, 0)
         if segment.timeline == history.timeline and tail:
@@ -190,13 +202,11 @@ class Catalog:
 
     def gaps(self, timeline: int) -> list[Gap]:
         """Holes between the whole segments of one timeline."""
-        numbers = self.segments.get(timeline, ())
-        holes = []
-        for left, right in zip(numbers, list(numbers)[1:], strict=False):
-            if right != left + 1:
-                start, end = Lsn((left + 1) * self.segment_bytes), Lsn(right * self.segment_bytes)
-                holes.append(Gap(timeline, start, end))
-        return holes
+        size = self.segment_bytes
+        return [
+            Gap(timeline, Lsn(left[1] * size), Lsn(right[0] * size))
+            for left, right in pairwise(self._runs.get(timeline, []))
+        ]
 
     def has_anything_after(self, timeline: int, number: int) -> bool:
         """Whether whole segments of a timeline with a higher number than ``number`` exist."""
@@ -235,3 +245,18 @@ class Catalog:
         """The newest moment known inside a range; marks of the ancestors count up to their fork."""
         moments = [m.moment for m in self.marks if start <= m.lsn <= end and history.holds(m.timeline, m.lsn)]
         return max(moments, default=None)
+
+
+def _runs_of(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    begin = previous = None
+    for number in numbers:
+        if previous is None or begin is None:
+            begin = number
+        elif number != previous + 1:
+            runs.append((begin, previous + 1))
+            begin = number
+        previous = number
+    if begin is not None and previous is not None:
+        runs.append((begin, previous + 1))
+    return runs

@@ -88,7 +88,12 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
     restore = Restore(store, codec, read_catalog(store, codec), request, open_progress())
     plan = restore.plan()
     if plan_only:
-        _print_plan(restore, plan, as_json=as_json)
+        # People see the plan and then why it cannot be; a document is one of the two.
+        if not as_json:
+            _print_plan(restore, plan, as_json=False)
+        restore.check_space(plan)
+        if as_json:
+            _print_plan(restore, plan, as_json=True)
         return
     if not as_json:
         _print_plan(restore, plan, as_json=False)
@@ -120,7 +125,8 @@ def _target(options: dict[str, Any], zone_name: str | None) -> Target:
     from pgbackup.core.moment import parse_moment
     from pgbackup.core.recovery_target import Target
 
-    given = [name for name in _TARGETS if options[name]]
+    # An empty text is given as well: `--to "$UNSET"` must not become the end of the archive.
+    given = [name for name in _TARGETS if options[name] not in (None, False)]
     if len(given) > 1:
         names = " and ".join("--" + name.removesuffix("_time").replace("_", "-") for name in given)
         raise click.UsageError(f"{names} are different targets: give one.")
@@ -135,12 +141,18 @@ def _target(options: dict[str, Any], zone_name: str | None) -> Target:
             case ["to_xid"]:
                 return Target("xid", xid=_xid(options["to_xid"]), **common)
             case ["to_name"]:
-                return Target("name", name=options["to_name"], **common)
+                return Target("name", name=_name(options["to_name"]), **common)
             case ["immediate"]:
                 return Target("immediate", **common)
         return Target(**common)
     except ValueError as exc:
         raise click.UsageError(f"{exc}.") from exc
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise ValueError("the name of the restore point is empty")
+    return text
 
 
 def _xid(text: str) -> int:

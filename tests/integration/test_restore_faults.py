@@ -218,6 +218,9 @@ def test_not_enough_space(repository, monkeypatch):
     with pytest.raises(RestoreError, match="not enough space") as caught:
         repository.restore(directory=directory)
     assert "0.1 GiB free" in caught.value.detail
+    prepared = repository.prepare(directory=directory)
+    with pytest.raises(RestoreError, match="not enough space"):
+        prepared.check_space(prepared.plan())
     assert not any(directory.iterdir())
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,6 +137,16 @@ class Restore:
         place = RestorePlace(self._request.directory, tablespaces)
         place.check()
         return place
+
+    def check_space(self, plan: RecoveryPlan) -> None:
+        """Read the backup's manifest and compare what is needed with what is free. Raises RestoreError."""
+        objects = BackupObjects.find(self._store, plan.backup)
+        place = self.place(plan)
+        if objects.manifest is None:
+            place.check_space(_space_needed(plan, place, None, staged=self.staged))
+            return
+        with closing(ManifestTable.load(self._store, self._codec, objects.manifest)) as table:
+            place.check_space(_space_needed(plan, place, table, staged=self.staged))
 
     def download_bytes(self, plan: RecoveryPlan) -> int:
         """Stored bytes of the backup and of the plan's WAL."""

@@ -17,7 +17,7 @@ from operator import itemgetter
 
 from pgbackup.core.known_gaps import KnownGap, gap_of
 from pgbackup.core.lsn import Lsn, SegmentName, segments_covering
-from pgbackup.core.timeline import TimelineHistory
+from pgbackup.core.timeline import TimelineHistory, history_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,10 @@ class Catalog:
         """The history of a timeline; one without a history file counts as without ancestors."""
         return self.histories.get(timeline) or TimelineHistory(timeline)
 
+    def lacks_history(self, timeline: int) -> bool:
+        """Whether a timeline's history file should be there and is not: then nobody knows how it came about."""
+        return timeline != 1 and timeline not in self.histories
+
     def has(self, segment: SegmentName) -> bool:
         return self._run_end(segment.timeline, segment.number) > segment.number
 
@@ -190,6 +194,8 @@ class Catalog:
             return backup.problem
         if backup.corrupt_files:
             return f"pages are damaged in {', '.join(backup.corrupt_files[:3])}"
+        if self.lacks_history(backup.timeline):
+            return f"{history_name(backup.timeline)} is missing or damaged"
         missing = self.missing(backup.start_lsn, backup.stop_lsn, self.history(backup.timeline))
         if missing:
             return f"WAL segment {missing[0]} is missing{self.why_missing(missing[0])}"
@@ -221,6 +227,8 @@ class Catalog:
         """The recoverable ranges, oldest first; overlapping ranges of one timeline are joined."""
         ranges: list[RecoverableRange] = []
         for timeline in sorted(self.timelines):
+            if self.lacks_history(timeline):
+                continue
             ranges.extend(self._recoverable_on(timeline))
         return sorted(ranges, key=lambda r: (r.start_time, r.timeline))
 

@@ -93,7 +93,9 @@ def choose_history(
     """The path to recover along: ``timeline`` as the operator asked, else ``default_timeline``, the last written one.
 
     Without either, the newest timeline with WAL; with a backup that is not on that, the newest that the backup is on.
-    Raises RestoreError for a timeline that is not there or that leaves the backup aside.
+    A timeline whose history file is not there is never passed over for an older one: that would recover the branch that
+    was left, without a word. Raises RestoreError for it, for a timeline that is not there, or that leaves the backup
+    aside.
     """
     if timeline is not None:
         return _asked_history(catalog, backup, timeline)
@@ -102,8 +104,10 @@ def choose_history(
     if not wanted:
         raise RestoreError("the repository holds no backup and no WAL", hint="Check PGBACKUP_REPOSITORY.")
     for candidate in wanted:
+        if not _has_history(catalog, candidate):
+            return _asked_history(catalog, backup, candidate)
         history = catalog.history(candidate)
-        if _has_history(catalog, candidate) and (backup is None or is_on(backup, history)):
+        if backup is None or is_on(backup, history):
             return history
     return _asked_history(catalog, backup, wanted[0])
 
@@ -169,4 +173,4 @@ def _has_wal(catalog: Catalog, timeline: int) -> bool:
 
 
 def _has_history(catalog: Catalog, timeline: int) -> bool:
-    return timeline == 1 or timeline in catalog.histories
+    return not catalog.lacks_history(timeline)

@@ -25,6 +25,7 @@ from pgbackup.core.recovery_path import Branch, WalFile, WalPath, choose_history
 from pgbackup.core.recovery_refusals import (
     before_backup,
     beyond_archive,
+    confirmed_elsewhere,
     confirmed_missing,
     missing_segment,
     no_backup,
@@ -83,6 +84,7 @@ class _Question:
     last_confirmed: tuple[int, Lsn] | None
     accept_loss: bool
     evidence: Evidence | None
+    timeline_asked: bool = False
 
     def backups(self) -> list[Backup]:
         """The backups on the path, newest first. Raises RestoreError when there is none."""
@@ -124,7 +126,9 @@ def plan_restore(  # noqa: PLR0913 - one call answers one command line
     """
     by_name = chosen_by_name(catalog, backup)
     history = path_of(catalog, target, by_name, timeline, default_timeline)
-    question = _Question(catalog, target, history, by_name, last_confirmed, accept_loss, evidence)
+    question = _Question(
+        catalog, target, history, by_name, last_confirmed, accept_loss, evidence, timeline_asked=timeline is not None
+    )
     planners = {"latest": _to_the_end, "immediate": _to_the_backup, "time": _to_time, "lsn": _to_lsn}
     return planners.get(target.kind, _to_record)(question)
 
@@ -239,8 +243,11 @@ def _nothing_is_lost(question: _Question, plan: RecoveryPlan) -> None:
         raise missing_segment(question.catalog, missing, plan.end, f"there is WAL of {behind} behind the hole")
     if question.last_confirmed is not None:
         timeline, lsn = question.last_confirmed
-        if question.history.includes(timeline) and question.history.holds(timeline, lsn) and lsn > plan.end:
+        on_path = question.history.includes(timeline)
+        if on_path and question.history.holds(timeline, lsn) and lsn > plan.end:
             raise confirmed_missing(plan.end, lsn)
+        if not on_path and not question.timeline_asked and question.by_name is None:
+            raise confirmed_elsewhere(question.history.timeline, timeline, lsn)
 
 
 def _wal_behind(catalog: Catalog, history: TimelineHistory, missing: SegmentName, end: Lsn) -> SegmentName | str:

@@ -83,6 +83,15 @@ def confirmed_missing(end: Lsn, confirmed: Lsn) -> RestoreError:
     )
 
 
+def confirmed_elsewhere(chosen: int, confirmed: int, lsn: Lsn) -> RestoreError:
+    return RestoreError(
+        f"the last WAL that was confirmed is of timeline {confirmed}, at {lsn}, and the path of timeline {chosen} does "
+        "not lead there",
+        detail=f"what was written on timeline {confirmed} would be missing",
+        hint=f"Say which branch is meant: --timeline {confirmed}, or --timeline {chosen} to leave it out.",
+    )
+
+
 def not_found(target: Target, history: TimelineHistory, last_commit: datetime | None) -> RestoreError:
     newest = f"; the last transaction in it ended at {time_text(last_commit)}" if last_commit else ""
     return RestoreError(

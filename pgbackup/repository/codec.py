@@ -30,7 +30,10 @@ _EXTENSIONS: Final = {"zstd": "zst", "lz4": "lz4", "none": ""}
 Blocks = Iterator[bytes]
 Problem = Callable[[str], Exception]
 
-_READERS: Final[dict[str, Callable[[Blocks, Problem], Blocks]]] = {"zst": codec_zstd.decode, "lz4": codec_lz4.decode}
+_READERS: Final[dict[str, Callable[[Blocks, Problem, Callable[[], None]], Blocks]]] = {
+    "zst": codec_zstd.decode,
+    "lz4": codec_lz4.decode,
+}
 """Extension -> from stored blocks to content. What a new format needs is an entry here, and its magic below."""
 
 _MAGICS: Final = {
@@ -138,11 +141,15 @@ class Codec:
                 raise CorruptObject(key, f"it holds more than the expected {limit} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def open(self, key: str, source: ByteStream) -> ByteStream:
-        """The content of an object as a stream; ``read(-1)`` is all the rest."""
-        return _BlockStream(self._content(key, _blocks_of(source)))
+    def open(self, key: str, source: ByteStream, *, on_unproven: Callable[[], None] = lambda: None) -> ByteStream:
+        """The content of an object as a stream; ``read(-1)`` is all the rest.
 
-    def _content(self, key: str, stored: Blocks) -> Blocks:
+        ``on_unproven`` is called when nothing vouches for the content: it is neither encrypted nor in a frame with a
+        checksum (other writers leave that out), so a flipped bit may pass unseen.
+        """
+        return _BlockStream(self._content(key, _blocks_of(source), on_unproven))
+
+    def _content(self, key: str, stored: Blocks, on_unproven: Callable[[], None] = lambda: None) -> Blocks:
         extension = keys.split_extension(key)[1]
         if not is_readable(extension):
             raise StorageError(
@@ -151,9 +158,15 @@ class Codec:
             )
         if self._key is not None:
             stored = _decrypted(key, self._key, stored)
+            on_unproven = _nothing
         if not extension:
+            on_unproven()
             return stored
-        return _READERS[extension](_checked(key, extension, stored, encrypted=self.encrypted), _problem_of(key))
+        checked = _checked(key, extension, stored, encrypted=self.encrypted)
+        return _READERS[extension](checked, _problem_of(key), on_unproven)
+
+
+def _nothing() -> None: ...
 
 
 def is_readable(extension: str) -> bool:

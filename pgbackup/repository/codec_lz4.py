@@ -13,6 +13,9 @@ import lz4.frame
 
 MAGIC = b"\x04\x22\x4d\x18"
 _BATCH_BYTES: Final = 1 << 20
+_FLAGS_AT: Final = 4
+_CONTENT_CHECKSUM: Final = 0x04
+"""The bit of the frame's FLG byte (lz4_Frame_format.md)."""
 
 
 class Lz4Encoder:
@@ -38,14 +41,22 @@ class Lz4Encoder:
         return out
 
 
-def decode(blocks: Iterator[bytes], problem: Callable[[str], Exception]) -> Iterator[bytes]:
+def decode(
+    blocks: Iterator[bytes], problem: Callable[[str], Exception], on_unproven: Callable[[], None] = lambda: None
+) -> Iterator[bytes]:
     """The content of the one frame in ``blocks``, in pieces of at most a megabyte.
 
-    It ends only when the frame's checksum was right and nothing follows. Raises ``problem(text)``.
+    It ends only when the frame's checksum was right and nothing follows; ``on_unproven`` is called for a frame that
+    has none. Raises ``problem(text)``.
     """
     frame = lz4.frame.LZ4FrameDecompressor()
+    begin = b""
     try:
         for stored in blocks:
+            if len(begin) < _FLAGS_AT + 1:
+                begin += stored[: _FLAGS_AT + 1]
+                if len(begin) > _FLAGS_AT and not begin[_FLAGS_AT] & _CONTENT_CHECKSUM:
+                    on_unproven()
             rest: bytes | None = stored
             while rest is not None:
                 data: bytes = frame.decompress(rest, max_length=_BATCH_BYTES)

@@ -55,12 +55,15 @@ def encode(level: int, data: bytes | memoryview) -> bytes:
     return zstandard.ZstdCompressor(compression_params=_parameters(level, 0)).compress(data)
 
 
-def decode(blocks: Iterator[bytes], problem: Problem) -> Iterator[bytes]:
+def decode(
+    blocks: Iterator[bytes], problem: Problem, on_unproven: Callable[[], None] = lambda: None
+) -> Iterator[bytes]:
     """The content of the one frame in ``blocks``, in pieces of at most about a megabyte.
 
-    It ends only when the frame's checksum was right and nothing follows. Raises ``problem(text)``.
+    It ends only when the frame's checksum was right and nothing follows; ``on_unproven`` is called for a frame that
+    has none. Raises ``problem(text)``.
     """
-    frame = _Frame(blocks, problem)
+    frame = _Frame(blocks, problem, on_unproven)
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_READ_WINDOW_BYTES).decompressobj()
     try:
         for stored in frame.batches():
@@ -87,7 +90,8 @@ def _parameters(level: int, threads: int) -> zstandard.ZstdCompressionParameters
 class _Frame:
     """The stored bytes of a frame, cut at the borders of its blocks."""
 
-    def __init__(self, blocks: Iterator[bytes], problem: Problem) -> None:
+    def __init__(self, blocks: Iterator[bytes], problem: Problem, on_unproven: Callable[[], None]) -> None:
+        self._on_unproven = on_unproven
         self._blocks = blocks
         self._problem = problem
         self._data = b""
@@ -96,6 +100,8 @@ class _Frame:
     def batches(self) -> Iterator[bytes]:
         """The frame, whole blocks at a time, so many that they decompress to about _BATCH_BYTES."""
         self._position, has_checksum = self._header()
+        if not has_checksum:
+            self._on_unproven()
         begin, content_bytes, last = 0, 0, False
         while not last:
             if self._ahead() < _BLOCK_HEADER_BYTES:

@@ -73,12 +73,14 @@ class RestorePlace:
         owner = Owner.of(self.directory)
         for directory in self.all_directories:
             _make(directory, owner)
-        claim = Claim(self, owner, _mark(self.directory, backup, self.tablespaces))
+        # Every directory is marked before any is emptied, and stays locked: a tablespace may be another restore's.
+        descriptors: list[int] = []
+        claim = Claim(self, owner, descriptors)
         try:
+            descriptors.append(_mark(self.directory, backup, self.tablespaces))
+            descriptors.extend(_mark(location, backup, {}) for location in self.tablespaces.values())
             for directory in self.all_directories:
                 _empty(directory)
-            for location in self.tablespaces.values():
-                os.close(_mark(location, backup, {}))
         except BaseException:
             claim.close()
             raise
@@ -91,19 +93,24 @@ class Claim:
 
     place: RestorePlace
     owner: Owner | None
-    descriptor: int
+    descriptors: list[int]
 
     def release(self) -> None:
-        """Everything else is there, verified and on the disk: give the control file its name, last of all."""
-        for directory in reversed(self.place.all_directories):
-            (directory / MARKER).unlink(missing_ok=True)
-            flush_folder(directory)
+        """Everything else is there, verified and on the disk: give the control file its name.
+
+        The markers of tablespaces go after it: until then an interrupted restore can be repeated, and Postgres does not
+        mind them.
+        """
+        _unmark(self.place.directory)
         control = self.place.directory / CONTROL_TEMPORARY
         control.replace(self.place.directory / CONTROL_FILE)
         flush_folder(control.parent)
+        for location in self.place.tablespaces.values():
+            _unmark(location)
 
     def close(self) -> None:
-        os.close(self.descriptor)
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
 
 def map_tablespaces(tablespaces: Sequence[Tablespace], mapping: Mapping[str, str]) -> dict[int, Path]:
@@ -205,6 +212,11 @@ def _mark(directory: Path, backup: str, tablespaces: Mapping[int, Path]) -> int:
     os.fsync(descriptor)
     flush_folder(directory)
     return descriptor
+
+
+def _unmark(directory: Path) -> None:
+    (directory / MARKER).unlink(missing_ok=True)
+    flush_folder(directory)
 
 
 def _empty(directory: Path) -> None:

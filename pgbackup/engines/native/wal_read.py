@@ -87,7 +87,8 @@ class WalReader:
         for piece in pieces:
             if piece.first > done:
                 break
-            self._judge(piece.key)
+            if not self._codec.encrypted and not keys.split_extension(piece.key)[1]:
+                self._note_unproven()
             data = read_piece(self._store, self._codec, piece)
             if done == 0 and (problem := segment_problem(data, segment, self._system_identifier)):
                 raise CorruptObject(piece.key, problem)
@@ -143,12 +144,10 @@ class WalReader:
     def _open(self, name: str) -> Iterator[tuple[str, ByteStream]]:
         with ExitStack() as stack:
             key, source = self._find(name, stack)
-            self._judge(key)
-            yield key, self._codec.open(key, source)
+            yield key, self._codec.open(key, source, on_unproven=self._note_unproven)
 
-    def _judge(self, key: str) -> None:
-        if not self._codec.encrypted and not keys.split_extension(key)[1]:
-            self.unproven = True
+    def _note_unproven(self) -> None:
+        self.unproven = True
 
     def _find(self, name: str, stack: ExitStack) -> tuple[str, ByteStream]:
         key = keys.wal(name, self._extension)

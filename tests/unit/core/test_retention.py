@@ -186,13 +186,14 @@ def test_history_files_go_when_nothing_below_or_at_them_is_left() -> None:
     assert (kept(made), made.histories) == ([10, 30], ())
 
 
-def test_wal_of_a_timeline_without_a_history_stays_unless_old_and_over() -> None:
+def test_without_a_history_wal_stays_and_its_backups_are_not_restorable() -> None:
     found = forked()
     strange = replace(found, segments={**found.segments, 3: range(3, 50)})
     assert not [r for r in plan(strange).wal if r.timeline == 3]
     older = replace(found, histories={}, segments={**found.segments})
     made = plan(replace(older, backups=tuple(replace(b, permanent=b.timeline == 1) for b in older.backups)))
-    assert wal(made) == [(1, 5, 9), (1, 12, 40), (2, 25, 29)]
+    assert wal(made) == []
+    assert "cannot be restored" in made.refusal or "not restorable" in made.refusal
 
 
 def test_a_backup_under_way_keeps_its_wal() -> None:

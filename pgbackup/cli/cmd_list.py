@@ -29,10 +29,11 @@ def command(app: App, *, as_json: bool) -> None:
 
     Everything shown comes from the store at this moment: a backup is restorable when its WAL is there.
     """
+    from pgbackup.repository.backup_objects import with_missing_objects
     from pgbackup.repository.catalog_reader import read_catalog
 
     with closing(app.open_readonly_store(ask_server=True)) as store:
-        catalog = read_catalog(store, app.codec())
+        catalog = with_missing_objects(store, read_catalog(store, app.codec()))
         url = store.url
     gaps = [gap for timeline in catalog.timelines for gap in catalog.gaps(timeline)]
     if as_json:

@@ -102,6 +102,7 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
 
 def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreRequest:
     from pgbackup.engines.native.restore import RestoreRequest
+    from pgbackup.engines.native.restore_commands import carried_environment
 
     return RestoreRequest(
         directory=Path(os.path.normpath(Path.cwd() / directory)),
@@ -116,6 +117,9 @@ def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreReque
         without_archiving=options["no_archive"],
         threads=options["jobs"],
         repository=app.repository_url(ask_server=False),
+        environ=carried_environment(
+            os.environ, config=app.settings.toml, transform=app.settings.encryption_key_transform
+        ),
     )
 
 

@@ -35,6 +35,7 @@ class Settings(AlertSection, HealthSection, RetentionSection, ProcessSection, Se
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _toml: Path | None = PrivateAttr(default=None)
 
     @classmethod
     def settings_customise_sources(
@@ -67,8 +68,14 @@ class Settings(AlertSection, HealthSection, RetentionSection, ProcessSection, Se
         """Where a setting's value comes from: ``default``, its variable, its flag, or the TOML file."""
         return self._origins.get(name, "default")
 
-    def remember_origins(self, origins: Mapping[str, str]) -> None:
+    @property
+    def toml(self) -> Path | None:
+        """The TOML file that was read, or None."""
+        return self._toml
+
+    def remember_origins(self, origins: Mapping[str, str], toml: Path | None) -> None:
         self._origins.update(origins)
+        self._toml = toml
 
     def secret_values(self) -> list[str]:
         """Every secret's text, and the passwords in connection strings, for the filter of the logs."""
@@ -109,7 +116,7 @@ def load_settings(
         found += problems.from_key_check(settings, check_key)
     if found:
         raise problems.config_error(found)
-    settings.remember_origins(read.origins())
+    settings.remember_origins(read.origins(), toml)
     return settings
 
 

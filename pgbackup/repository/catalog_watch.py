@@ -16,6 +16,7 @@ from datetime import datetime
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.lsn import SegmentName
 from pgbackup.repository import keys
+from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import CatalogReader
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.wal_listing import WalListing, read_wal_listing
@@ -57,7 +58,7 @@ class CatalogWatch:
         self._catalog = None
 
     def _read_all(self, now: float) -> Catalog:
-        catalog = self._reader.read()
+        catalog = with_missing_objects(self._store, self._reader.read(), newest_only=True)
         self._last_full = now
         self.missing_bookkeeping = self._find_missing(catalog)
         return catalog
@@ -102,10 +103,10 @@ class CatalogWatch:
 
     def _refresh_backups(self, known: Catalog) -> Catalog | None:
         backups = self._reader.read_backups()
-        names = {backup.name for backup in backups}
-        if any(backup.name not in names for backup in known.backups):
+        if {backup.name for backup in backups} != {backup.name for backup in known.backups}:
+            # One vanished, or is new: its objects are looked at.
             return None
-        return replace(known, backups=backups)
+        return replace(known, backups=tuple(_with_problem_of(backup, known) for backup in backups))
 
     def _refresh_marks(self, known: Catalog) -> Catalog:
         newest: datetime | None = known.marks[-1].moment if known.marks else None
@@ -122,6 +123,12 @@ class CatalogWatch:
 
 def _is_ours(backup: Backup) -> bool:
     return backup.engine == "pgbackup"
+
+
+def _with_problem_of(backup: Backup, known: Catalog) -> Backup:
+    """What the objects of a backup showed stays, its documents do not show it."""
+    before = known.backup(backup.name)
+    return replace(backup, problem=backup.problem or (before.problem if before else ""))
 
 
 def _newest_segment(catalog: Catalog) -> SegmentName | None:

@@ -11,6 +11,7 @@ from pgbackup.engines.base import SilentProgress
 from pgbackup.engines.native.verify import WalScope, choose_backup, verify_backup
 from pgbackup.engines.native.verify_report import VerifyReport
 from pgbackup.engines.native.wal_push import push_wal_file
+from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec, Compression
@@ -71,8 +72,7 @@ def _damage_and_see(store: ObjectStore, codec: Codec, key: str) -> None:
     store.put(key, data[: len(data) // 2])
     assert key in objects_of(verify(store, codec)), f"{key} was cut, and nobody saw it"
     store.delete([key])
-    report = verify(store, codec)
-    assert report.ok == (".partial/" in key), f"{key} is missing, and nobody saw it"
+    assert not verify(store, codec).ok, f"{key} is missing, and nobody saw it"
     store.put(key, data)
     assert verify(store, codec).ok
 
@@ -121,3 +121,32 @@ def test_tools_of_postgres_and_wal_push(make_server: ServerFactory, tmp_path: Pa
     report = verify(store)
     assert objects_of(report) == {keys.files_metadata(name)}, "only WAL-G's list of files is not there"
     assert report.segments >= 2
+
+
+def test_an_empty_segment_is_a_finding(made_whole: MemoryStore) -> None:
+    """A listing passes empty objects over, so nothing would read it."""
+    key = sorted(info.key for info in made_whole.list(keys.WAL) if ".partial/" not in info.key)[-1]
+    made_whole.put(key, b"")
+    assert key in objects_of(verify(made_whole))
+
+
+def test_confirmed_wal_that_is_gone_is_a_finding(made_whole: MemoryStore) -> None:
+    pieces = sorted(info.key for info in made_whole.list(keys.WAL) if ".partial/" in info.key)
+    made_whole.delete(pieces[-1:])
+    report = verify(made_whole)
+    assert any("had been confirmed as durable" in finding.problem for finding in report.findings)
+
+
+@pytest.fixture
+def made_whole(server: ThrowawayServer) -> MemoryStore:
+    """A backup with whole segments and pieces behind it, the last of them confirmed and noted."""
+    store = MemoryStore()
+    with streaming(server, store) as receiver:
+        receiver.wait_streaming()
+        take(server, store)
+        server.execute("CREATE TABLE t AS SELECT generate_series(1, 50000) n")
+        server.execute("SELECT pg_switch_wal()")
+        server.execute("INSERT INTO t VALUES (1)")
+        receiver.wait_confirmed(flush_lsn(server))
+    assert verify(store).ok
+    return store

@@ -14,6 +14,7 @@ from pgbackup.engines.native.backup_seal import is_sealed
 from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.base_backup_stream import BackupStart
 from pgbackup.repository import keys
+from pgbackup.repository.backup_objects import missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
@@ -37,7 +38,7 @@ def sealed_twin(store: ObjectStore, codec: Codec, name: str, start_lsn: Lsn) -> 
             f"backup {name} exists and starts at {twin.start_lsn}, this one would start at {start_lsn} under its name",
             hint=_AGAIN,
         )
-    problem = catalog.why_not_restorable(twin) or _missing_objects(store, twin)
+    problem = catalog.why_not_restorable(twin) or missing_objects(store, twin)
     if problem:
         raise BackupError(
             f"backup {name} starts at the same LSN, and is not whole",
@@ -92,17 +93,6 @@ def _taken(store: ObjectStore, key: str, name: str) -> BackupError:
         detail=f"last seen {found.modified.isoformat(timespec='seconds')}",
         hint="Wait until it has finished; if that process is gone, its leftovers are removed after a day.",
     )
-
-
-def _missing_objects(store: ObjectStore, backup: Backup) -> str:
-    """What a look at the folder shows: pg_control is there, and of our own backups every byte."""
-    folder = keys.tar_folder(backup.name)
-    sizes = {info.key: info.size_bytes for info in store.list(folder)}
-    if not any(key.startswith(folder + "pg_control.tar") for key in sizes):
-        return "its pg_control.tar is missing"
-    if backup.engine == "pgbackup" and sum(sizes.values()) != backup.stored_bytes:
-        return f"its parts hold {sum(sizes.values())} bytes, not {backup.stored_bytes}"
-    return ""
 
 
 def _retryable(message: str, *, detail: str = "", hint: str = "") -> BackupError:

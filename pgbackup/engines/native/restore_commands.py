@@ -24,6 +24,10 @@ _CARRIED = (
     "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE",
 )  # fmt: skip
+_FILES = (
+    "PGBACKUP_ENCRYPTION_KEY_FILE", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)  # fmt: skip
 _SECRETS = ("PGBACKUP_ENCRYPTION_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
@@ -44,6 +48,22 @@ def fetch_command(repository: str, environ: Mapping[str, str]) -> str:
     words = ["env", *(f"{name}={value}" for name, value in sorted(carried.items()))]
     words += [sys.executable, "-P", "-m", "pgbackup", "wal-fetch"]
     return shlex.join(words).replace("%", "%%")
+
+
+def carried_environment(environ: Mapping[str, str], *, config: Path | None, transform: str) -> dict[str, str]:
+    """The environment that the command needs, from anywhere: files by absolute paths, and what the settings came to.
+
+    ``config``: the TOML file that was read, whoever named it; ``transform``: how the encryption key is written.
+    """
+    found = dict(environ)
+    for name in _FILES:
+        if found.get(name):
+            found[name] = str(Path(found[name]).absolute())
+    if config is not None:
+        found["PGBACKUP_CONFIG"] = str(config.absolute())
+    if transform != "none":
+        found["PGBACKUP_ENCRYPTION_KEY_TRANSFORM"] = transform
+    return found
 
 
 def secrets_needed(environ: Mapping[str, str]) -> list[str]:

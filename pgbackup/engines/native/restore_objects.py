@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pgbackup.core.catalog import Backup
 from pgbackup.errors import CorruptObject, RestoreError
 from pgbackup.repository import keys
+from pgbackup.repository.backup_objects import missing_objects
 from pgbackup.storage.base import ObjectStore
 
 _PART = re.compile(r"^(?:part|copy)_\d+\.tar(?:\.[a-z0-9]*)?$")
@@ -52,6 +53,12 @@ class BackupObjects:
         if not parts:
             raise RestoreError(
                 f"backup {backup.name} has no data in {folder}", hint="Run `pgbackup list` and choose another backup."
+            )
+        if problem := missing_objects(store, backup):
+            raise RestoreError(
+                f"backup {backup.name} is not whole",
+                detail=problem,
+                hint="Run `pgbackup list` and choose another backup.",
             )
         # Large ones first, so that the workers end at about the same time.
         ordered = tuple(key for _, key in sorted(parts, reverse=True))

@@ -15,6 +15,7 @@ from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import history_name
 from pgbackup.core.wal_segment_check import SegmentCheck, WalProblem
 from pgbackup.engines.base import ProgressSink
+from pgbackup.engines.native.restore_facts import read_bookkeeping
 from pgbackup.engines.native.verify_pieces import PiecesCheck
 from pgbackup.engines.native.verify_report import CheckedWal, Findings
 from pgbackup.engines.native.verify_wal_paths import (
@@ -29,6 +30,7 @@ from pgbackup.engines.native.verify_workers import Workers
 from pgbackup.engines.native.wal_read import WalReader
 from pgbackup.errors import CorruptObject, NotInArchive
 from pgbackup.repository import keys
+from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.wal_objects import open_stored, stored_keys
 from pgbackup.storage.base import ObjectStore
@@ -65,11 +67,32 @@ class WalCheck:
             progress.finish()
         self._name_missing_histories()
         for missing in missing_segments(catalog, backup, self._paths, only_needed=self._only_needed):
-            # One that was on its way when the catalog was read is no finding.
-            if not stored_keys(self._store, str(missing.segment)):
+            if stored_keys(self._store, str(missing.segment)):
+                # On its way when the catalog was read, or empty, which a catalog passes over: reading it tells.
+                self._check_segment(missing.segment, lambda _: None)
+            else:
                 key = keys.wal(str(missing.segment), self._codec.extension)
                 self._findings.add("missing", key, missing.why)
+        if not self._only_needed:
+            self._check_confirmed()
         return tuple(row for span in spans if (row := self._checked(span)) is not None)
+
+    def _check_confirmed(self) -> None:
+        """WAL that was confirmed to the server as durable must be there to its last byte."""
+        confirmed = read_bookkeeping(self._store).last_confirmed
+        if confirmed is None or confirmed[0] not in self._histories:
+            return
+        timeline, lsn = confirmed
+        reach = self._catalog.reach(self._backup, timeline)
+        if reach is None or reach.end >= lsn:
+            return
+        # The note may be newer than the catalog.
+        reach = read_catalog(self._store, self._codec, with_marks=False).reach(self._backup, timeline)
+        if reach is None or reach.end < lsn:
+            end = reach.end if reach is not None else self._backup.start_lsn
+            segment = SegmentName.containing(timeline, end, self._catalog.segment_bytes)
+            problem = f"WAL to {lsn} of timeline {timeline} had been confirmed as durable, and is there to {end} only"
+            self._findings.add("missing", f"{keys.WAL}{segment}", problem)
 
     def _name_missing_histories(self) -> None:
         for timeline in without_history(self._catalog, self._backup, only_needed=self._only_needed):

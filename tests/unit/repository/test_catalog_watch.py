@@ -110,8 +110,12 @@ def is_whole(made: MadeRepository, key: str) -> bool:
 
 
 def what_counts(catalog: Catalog) -> Catalog:
-    """Without the pieces of segments that are whole: they count for nothing, and are removed at some time."""
-    return replace(catalog, tails={name: end for name, end in catalog.tails.items() if not catalog.has(name)})
+    """Without the pieces of segments that are whole: they count for nothing, and are removed at some time; and without
+    what a look at the objects of the newest backup shows (here only documents are made)."""
+    backups = tuple(replace(backup, problem="") for backup in catalog.backups)
+    return replace(
+        catalog, backups=backups, tails={name: end for name, end in catalog.tails.items() if not catalog.has(name)}
+    )
 
 
 STEPS = st.sampled_from(["segment", "piece", "drop pieces", "drop newest", "backup", "drop backup", "history", "mark"])

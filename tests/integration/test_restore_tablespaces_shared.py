@@ -1,0 +1,68 @@
+"""Two restores never fill one tablespace, and one that was killed at its very end can be repeated."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from pgbackup.engines.native import restore_place
+from pgbackup.engines.native.restore_place import MARKER
+from pgbackup.errors import RestoreError
+from tests.restoring import SETTINGS, Repository, filled
+
+
+@pytest.fixture
+def with_tablespace(make_server):
+    """A repository with a backup that has a tablespace, and where that lay."""
+    source = make_server(settings=SETTINGS)
+    location = make_server.new_directory("fast")
+    source.execute("CREATE TABLE t (n int)")
+    source.execute(f"CREATE TABLESPACE fast LOCATION '{location}'")
+    source.execute("CREATE TABLE there TABLESPACE fast AS SELECT g FROM generate_series(1, 1000) g")
+    return filled(Repository(make_server), source), str(location)
+
+
+def test_a_tablespace_that_another_restore_fills_is_refused(with_tablespace, make_server):
+    repository, location = with_tablespace
+    new = make_server.new_directory("new")
+    first = repository.prepare(tablespace_map={location: str(new)})
+    second = repository.prepare(tablespace_map={location: str(new)})
+    plan = first.plan()
+    reached, go_on, results = threading.Event(), threading.Event(), []
+
+    def wait(operation: str, key: str) -> None:
+        if operation == "open_read" and "pg_control.tar" in key and not reached.is_set():
+            reached.set()
+            go_on.wait(30)
+
+    repository.store.on_call = wait
+    thread = threading.Thread(target=lambda: results.append(first.run(plan)))
+    thread.start()
+    assert reached.wait(30)
+    with pytest.raises(RestoreError, match="another restore is filling"):
+        second.run(plan)
+    go_on.set()
+    thread.join(60)
+    assert results[0].verified
+    assert not (new / MARKER).exists()
+
+
+def test_killed_at_the_very_end_it_can_be_repeated(with_tablespace, make_server, monkeypatch):
+    repository, location = with_tablespace
+    directory, new = make_server.new_directory("data"), make_server.new_directory("new")
+    real, calls = restore_place.flush_folder, []
+
+    def killed(path: Path) -> None:
+        calls.append(path)
+        if (directory / "global" / "pg_control").exists() or not (directory / MARKER).exists():
+            raise KeyboardInterrupt
+        real(path)
+
+    monkeypatch.setattr(restore_place, "flush_folder", killed)
+    with pytest.raises(KeyboardInterrupt):
+        repository.restore(directory=directory, tablespace_map={location: str(new)})
+    monkeypatch.undo()
+    assert not (directory / "global" / "pg_control").exists()
+    assert repository.restore(directory=directory, tablespace_map={location: str(new)}).verified

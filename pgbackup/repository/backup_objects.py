@@ -22,11 +22,17 @@ def missing_objects(store: ObjectStore, backup: Backup) -> str:
 
     Raises what the store raises.
     """
+    listed = {info.key: info.size_bytes for info in store.list(keys.backup_folder(backup.name))}
     folder = keys.tar_folder(backup.name)
-    sizes = {info.key.removeprefix(folder): info.size_bytes for info in store.list(folder)}
+    sizes = {key.removeprefix(folder): size for key, size in listed.items() if key.startswith(folder)}
     if not any(name.startswith("pg_control.tar") and size for name, size in sizes.items()):
         return "its pg_control.tar is missing" if backup.engine == "pgbackup" else ""
-    if backup.engine != "pgbackup" or backup.stored_bytes in (0, sum(sizes.values())):
+    if backup.engine != "pgbackup":
+        return ""
+    manifest = keys.manifest(backup.name, "")
+    if not any(keys.split_extension(key)[0] == manifest and size for key, size in listed.items()):
+        return "its backup_manifest is missing, without which nobody can say whether its files are all there"
+    if backup.stored_bytes in (0, sum(sizes.values())):
         return ""  # 0: the seal does not say it
     numbers = {int(match[1]) for name in sizes if (match := _PART.match(name)) is not None}
     lost = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)

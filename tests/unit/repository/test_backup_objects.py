@@ -39,7 +39,13 @@ def test_a_whole_backup(made: MadeRepository) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lost", "words"), [("part_002", "part 2 is missing"), ("part_003", "bytes, not"), ("pg_control", "pg_control.tar")]
+    ("lost", "words"),
+    [
+        ("part_002", "part 2 is missing"),
+        ("part_003", "bytes, not"),
+        ("pg_control", "pg_control.tar"),
+        ("backup_manifest", "its backup_manifest is missing"),
+    ],
 )
 def test_what_is_gone_is_named(made: MadeRepository, lost: str, words: str) -> None:
     made.store.delete([info.key for info in made.store.list(keys.BASEBACKUPS) if lost in info.key])

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -21,8 +20,7 @@ from pgbackup.errors import ConfigError, PgbackupError, PostgresError
 if TYPE_CHECKING:
     from pgbackup.alerts.channels import Channels
     from pgbackup.config.settings import Settings
-    from pgbackup.core.health_facts import Health
-    from pgbackup.core.slot_forecast import SlotSample
+    from pgbackup.core.status import StatusSnapshot
     from pgbackup.core.worker_health import WorkerState
     from pgbackup.engines.base import ProgressSink, StopSignal
     from pgbackup.engines.native.base_backup import BackupResult
@@ -236,21 +234,12 @@ class App:
 
         return build_channels(alert_settings(self.settings))
 
-    def health(self) -> tuple[Health, SlotSample | None]:
+    def status(self) -> StatusSnapshot:
         """One look at server, bucket and slot, without any process of ours. Nothing is written."""
-        from pgbackup.core.health import evaluate
-        from pgbackup.core.wal_clock import WalClock
-        from pgbackup.engines.native.health_look import HealthLook, LookPorts
-        from pgbackup.repository.catalog_watch import CatalogWatch
-        from pgbackup.supervisor.from_settings import limits
-        from pgbackup.supervisor.slot_guard import SlotGuard
+        from pgbackup.supervisor.status_look import look_once
 
         with closing(self.open_readonly_store(ask_server=True)) as store:
-            ports = LookPorts(store, CatalogWatch(store, self.codec()), self.open_session)
-            facts = HealthLook(ports, WalClock()).look()
-        guard = SlotGuard(self.open_session, self.settings.slot)
-        facts = replace(facts, others=tuple(guard.look()))
-        return evaluate(facts, limits(self.settings), datetime.now(UTC)), guard.sample
+            return look_once(self.settings, store, self.codec(), self.open_session)
 
     def take_backup(
         self, *, label: str, permanent: bool, progress: ProgressSink, stop: StopSignal | None = None

@@ -119,6 +119,12 @@ class WrongCluster(PostgresError):
     """The prefix, a timeline or a range of WAL bytes belongs to another cluster or another branch."""
 
 
+OTHER_WRITER_HINT = (
+    "Another cluster or another branch wrote here, or this server was set back to an older copy of its disk: "
+    "give this server a prefix of its own. What is stored stays restorable."
+)
+
+
 class ToolError(PgbackupError):
     """An external program failed; detail carries its exit status and the tail of its stderr."""
 

@@ -29,6 +29,7 @@ pytest.register_assert_rewrite("tests.workload", "tests.contracts")
 
 
 _OPERATORS_VARIABLES = ("PGBACKUP_", "AWS_", "PG", "WALG_", "WALE_")
+_SERVERS = "PGBACKUP_TEST_PG_DIRS"
 
 
 def in_ci() -> bool:
@@ -36,12 +37,12 @@ def in_ci() -> bool:
 
 
 def pytest_configure() -> None:
-    """The operator's own settings must not reach the programs under test (where servers lie is known by now).
+    """The operator's own settings must not reach the programs under test; where servers lie is for the workers.
 
     SIGTERM, as ``timeout`` sends it, ends the run like Ctrl-C: servers are stopped and directories removed.
     """
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-    for name in [name for name in os.environ if name.startswith(_OPERATORS_VARIABLES)]:
+    for name in [name for name in os.environ if name.startswith(_OPERATORS_VARIABLES) and name != _SERVERS]:
         del os.environ[name]
 
 

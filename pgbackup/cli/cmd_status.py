@@ -27,11 +27,9 @@ def command(app: App, *, as_json: bool) -> None:
     when all is well, 1 when anything is wrong or cannot be seen.
     """
     from pgbackup.core.status_json import status_json
-    from pgbackup.supervisor.status_snapshot import make_snapshot
 
-    health, slot = app.health()
+    snapshot = app.status()
     now = datetime.now(UTC)
-    snapshot = make_snapshot(health, now, interval_seconds=app.settings.health_interval.total_seconds(), slot=slot)
     if as_json:
         emit_json(status_json(snapshot, now))
     else:

@@ -57,6 +57,20 @@ def plan_stream_start(
     return starts
 
 
+def with_comparison(starts: list[StreamStart], catalog: Catalog) -> list[StreamStart]:
+    """The starts, and before them the segment that is stored whole just before the first: it is received once more.
+
+    A server that was set back to an older copy of its disk writes other content at the same LSNs. Where it has passed
+    the end of the stored WAL again, only comparing shows it, and all WAL after the place where two histories part
+    differs: so the last whole segment does.
+    """
+    first = starts[0]
+    number = first.lsn // catalog.segment_bytes
+    if number == 0 or not catalog.has(SegmentName(first.timeline, number - 1, catalog.segment_bytes)):
+        return starts
+    return [StreamStart(first.timeline, Lsn((number - 1) * catalog.segment_bytes)), *starts]
+
+
 def _run_ends(catalog: Catalog, history: TimelineHistory) -> list[StreamStart]:
     """The ends of the newest unbroken runs along a path, oldest first."""
     size = catalog.segment_bytes

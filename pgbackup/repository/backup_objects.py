@@ -31,7 +31,7 @@ def missing_objects(store: ObjectStore, backup: Backup) -> str:
         return ""
     manifest = keys.manifest(backup.name, "")
     if not any(keys.split_extension(key)[0] == manifest and size for key, size in listed.items()):
-        return "its backup_manifest is missing, without which nobody can say whether its files are all there"
+        return f"its {manifest} is missing or empty, so nobody can say whether its files are all there"
     if backup.stored_bytes in (0, sum(sizes.values())):
         return ""  # 0: the seal does not say it
     numbers = {int(match[1]) for name in sizes if (match := _PART.match(name)) is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,13 +36,16 @@ def make_snapshot(
     process: ProcessView | None = None,
     slot: SlotSample | None = None,
     expiry: LastRun | None = None,
+    since: Mapping[str, datetime] | None = None,
 ) -> StatusSnapshot:
-    """The snapshot of a health check that ended at ``now``."""
+    """The snapshot of a health check that ended at ``now``; ``since``: from when on a finding is known, by its key."""
     facts = health.facts
     assert facts is not None
     catalog = facts.repository.catalog if facts.repository else None
     server = facts.server
-    since = {alert.finding.key: alert.since for alert in process.alerts} if process else {}
+    if process:
+        since = {alert.finding.key: alert.since for alert in process.alerts}
+    since = since or {}
     window = health.window
     return StatusSnapshot(
         as_of=now,

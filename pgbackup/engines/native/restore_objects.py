@@ -54,6 +54,7 @@ class BackupObjects:
             raise RestoreError(
                 f"backup {backup.name} has no data in {folder}", hint="Run `pgbackup list` and choose another backup."
             )
+        manifest = _manifest(store, backup)
         if problem := missing_objects(store, backup):
             raise RestoreError(
                 f"backup {backup.name} is not whole",
@@ -62,10 +63,13 @@ class BackupObjects:
             )
         # Large ones first, so that the workers end at about the same time.
         ordered = tuple(key for _, key in sorted(parts, reverse=True))
-        return cls(ordered, tuple(sorted(last)), _manifest(store, backup), total)
+        return cls(ordered, tuple(sorted(last)), manifest, total)
 
 
 def _manifest(store: ObjectStore, backup: Backup) -> str | None:
     objects, _ = store.list_level(keys.backup_folder(backup.name))
     wanted = keys.manifest(backup.name, "")
-    return next((info.key for info in objects if keys.split_extension(info.key)[0] == wanted), None)
+    found = next((info for info in objects if keys.split_extension(info.key)[0] == wanted), None)
+    if found is not None and not found.size_bytes:
+        raise CorruptObject(found.key, "it is empty", hint="Restore another backup.")
+    return found.key if found else None

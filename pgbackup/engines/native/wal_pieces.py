@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pgbackup.core.lsn import SegmentName
 from pgbackup.engines.native.wal_segment import PIECE_BYTES, Piece, StoredPiece
-from pgbackup.errors import CorruptObject, PgbackupError, WrongCluster
+from pgbackup.errors import OTHER_WRITER_HINT, CorruptObject, PgbackupError, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
@@ -88,7 +88,7 @@ class PieceStore:
         if self._codec.decode(key, self._store.get(key), limit=len(data)) != data:
             raise WrongCluster(
                 f"the stored piece {key} holds other bytes",
-                hint="Another cluster or another branch wrote here: give this server a prefix of its own.",
+                hint=OTHER_WRITER_HINT,
             )
         return 0
 

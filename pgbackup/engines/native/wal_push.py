@@ -16,7 +16,7 @@ from pathlib import Path
 from pgbackup.core.lsn import SegmentName, check_segment_bytes, is_segment_name
 from pgbackup.core.timeline import parse_history_name
 from pgbackup.core.wal_page import PAGE_BYTES, FirstPage, parse_first_page, segment_problem
-from pgbackup.errors import ConfigError, ObjectMissing, StorageError, WrongCluster
+from pgbackup.errors import OTHER_WRITER_HINT, ConfigError, ObjectMissing, StorageError, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import claim_prefix
 from pgbackup.repository.codec import Codec, Compression
@@ -146,7 +146,7 @@ def _same_content(store: ObjectStore, codec: Codec, key: str, file: WalFileToPus
 def _differs(key: str, file: WalFileToPush) -> WrongCluster:
     return WrongCluster(
         f"the repository holds other content under {key} than {file.path} has",
-        hint="Another cluster, or another branch of this one, wrote here: give this server a prefix of its own.",
+        hint=OTHER_WRITER_HINT,
     )
 
 

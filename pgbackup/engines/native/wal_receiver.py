@@ -21,7 +21,7 @@ from pgbackup.core.branches import branch_problems
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn, SegmentName
-from pgbackup.core.stream_start import StreamStart, plan_stream_start
+from pgbackup.core.stream_start import StreamStart, plan_stream_start, with_comparison
 from pgbackup.core.timeline import TimelineHistory
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.native.adoption import check_adoption
@@ -185,7 +185,7 @@ class WalReceiver:
             for problem in branch_problems(catalog, history, identity.flush_lsn):
                 _log.error("%s", problem.text)
             self._lease.acquire(facts.system_identifier, identity.timeline)
-            starts = plan_stream_start(catalog, history, restart_lsn, facts.redo_lsn)
+            starts = with_comparison(plan_stream_start(catalog, history, restart_lsn, facts.redo_lsn), catalog)
         finally:
             connection.close()
         self._try_starts(starts, catalog, facts, history, stop)
@@ -206,9 +206,11 @@ class WalReceiver:
                 self._stream(start, catalog, facts, history, stop)
                 return
             except WalGone:
-                if self._progress.get().received > start.lsn or index == len(starts) - 1:
+                position = self._progress.get()
+                if (position.began == start.lsn and position.received > start.lsn) or index == len(starts) - 1:
                     raise
-                _log.warning("the server no longer has WAL from %s", start.lsn)
+                needed = starts[index + 1].gap_from is not None
+                _log.log(logging.WARNING if needed else logging.INFO, "the server no longer has WAL from %s", start.lsn)
 
     def _stream(
         self, start: StreamStart, catalog: Catalog, facts: ServerFacts, history: TimelineHistory, stop: StopSignal

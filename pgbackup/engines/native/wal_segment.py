@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass, field
 
 from pgbackup.core.lsn import SegmentName
-from pgbackup.errors import WrongCluster
+from pgbackup.errors import OTHER_WRITER_HINT, WrongCluster
 
 PIECE_BYTES = 16 << 20
 
@@ -116,7 +116,7 @@ class OpenSegment:
                 raise WrongCluster(
                     f"segment {self.name} from the server differs from the stored piece {piece.key}",
                     detail=f"bytes {piece.first} to {piece.end} of the segment are not the same",
-                    hint="Another cluster or another branch wrote here: give this server a prefix of its own.",
+                    hint=OTHER_WRITER_HINT,
                 )
             self._verified.append((piece.first, piece.end))
         self._unverified = left

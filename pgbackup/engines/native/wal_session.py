@@ -115,6 +115,7 @@ class WalSession:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def _loop(self, stop: StopSignal) -> TimelineEnd | None:
+        self._publish()
         while not stop.is_set():
             end = self._receive() if self._uploads.has_room else None
             if end is not None:

@@ -23,7 +23,7 @@ from pgbackup.engines.native.upload_stats import UploadStats
 from pgbackup.engines.native.wal_events import Durable, Failed, WakeableQueue
 from pgbackup.engines.native.wal_pieces import PieceStore
 from pgbackup.engines.native.wal_segment import Piece
-from pgbackup.errors import StorageError, WrongCluster
+from pgbackup.errors import OTHER_WRITER_HINT, StorageError, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
@@ -242,5 +242,5 @@ def compare_segment(store: ObjectStore, codec: Codec, key: str, crc: int, segmen
         raise WrongCluster(
             f"the repository holds another segment under {key}",
             detail=f"stored: {stored_bytes} bytes, CRC-32 {stored_crc:08x}; ours: {segment_bytes} bytes, {crc:08x}",
-            hint="Another cluster or an older copy of this one wrote here: give this server a prefix of its own.",
+            hint=OTHER_WRITER_HINT,
         )

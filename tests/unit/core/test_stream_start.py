@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
-from pgbackup.core.stream_start import StreamStart, plan_stream_start
+from pgbackup.core.stream_start import StreamStart, plan_stream_start, with_comparison
 from pgbackup.core.timeline import Ancestor, TimelineHistory
 
 MIB16 = 16 << 20
@@ -84,3 +84,15 @@ def test_wal_of_an_old_timeline_past_the_fork_does_not_count() -> None:
     history = TimelineHistory(2, (Ancestor(1, lsn(5, 100)),))
     have = catalog({1: [3, 4, 5, 6, 7]})
     assert plan_stream_start(have, history, lsn(5), lsn(5, 200))[0] == StreamStart(2, lsn(5))
+
+
+def test_the_last_whole_segment_is_received_again_to_compare_it() -> None:
+    have = catalog({1: [3, 4, 5]}, {(1, 6): 160})
+    assert with_comparison([StreamStart(1, lsn(6))], have) == [StreamStart(1, lsn(5)), StreamStart(1, lsn(6))]
+
+
+def test_nothing_to_compare_with() -> None:
+    history = [StreamStart(2, lsn(9))]
+    assert with_comparison(history, catalog({1: [7, 8]}, {(1, 9): 100})) == history
+    first = [StreamStart(1, lsn(0))]
+    assert with_comparison(first, catalog({1: [0]})) == first

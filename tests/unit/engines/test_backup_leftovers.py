@@ -307,10 +307,12 @@ def seal_whole(store: MemoryStore) -> None:
     control = keys.control_tar(NAME, "zst")
     store.put(PART, b"pa")
     store.put(control, b"ct")
+    manifest = keys.manifest(NAME, "zst")
+    store.put(manifest, b"mf")
     put_wal(store)
     own = OwnIntent.claim(store, KEY, Intent(NAME, Owner.new("here"), 1, str(START)))
     assert own is not None
-    plan = plan_of({PART: 2, control: 2})
+    plan = plan_of({PART: 2, control: 2, manifest: 2})
     whole = replace(plan.documents, extras=replace(plan.documents.extras, corrupt_files={}))
     write_seal(store, replace(plan, documents=whole), own, wal_tail=False)
     own.remove()

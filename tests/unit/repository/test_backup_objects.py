@@ -44,7 +44,7 @@ def test_a_whole_backup(made: MadeRepository) -> None:
         ("part_002", "part 2 is missing"),
         ("part_003", "bytes, not"),
         ("pg_control", "pg_control.tar"),
-        ("backup_manifest", "its backup_manifest is missing"),
+        ("backup_manifest", "backup_manifest is missing or empty"),
     ],
 )
 def test_what_is_gone_is_named(made: MadeRepository, lost: str, words: str) -> None:

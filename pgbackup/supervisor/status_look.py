@@ -1,0 +1,90 @@
+"""One look at everything for `pgbackup status`, without any process of ours, and with what `pgbackup run` has said.
+
+The bucket and the server show most of it. What only the resident process can know, it has left in its book of alerts:
+that its stream stands, that nobody takes its messages. That is believed until it says otherwise, and it can make the
+verdict worse, never better. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from pgbackup.config.settings import Settings
+from pgbackup.core.alert_book import Alert, AlertBook
+from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.health import evaluate
+from pgbackup.core.status import StatusSnapshot
+from pgbackup.core.wal_clock import WalClock
+from pgbackup.engines.native.health_look import HealthLook, LookPorts
+from pgbackup.errors import ObjectMissing
+from pgbackup.postgres.session import Session
+from pgbackup.repository import keys
+from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.repository.codec import Codec
+from pgbackup.storage.base import ObjectStore
+from pgbackup.supervisor.from_settings import limits
+from pgbackup.supervisor.slot_guard import SlotGuard
+from pgbackup.supervisor.status_snapshot import make_snapshot
+
+_ONLY_THE_PROCESS_KNOWS = ("stream:", "worker:", "alert-channel:", "alert-config:", "backup:failing", "expire:")
+_LOOKS = 4
+_LOOK_SECONDS = 0.5
+_log = logging.getLogger(__name__)
+
+
+def look_once(
+    settings: Settings, store: ObjectStore, codec: Codec, open_session: Callable[[], Session]
+) -> StatusSnapshot:
+    """What the verdict is now. Parts that cannot be looked at are findings, not errors."""
+    facts = HealthLook(LookPorts(store, CatalogWatch(store, codec), open_session), WalClock()).look()
+    guard = SlotGuard(open_session, settings.slot)
+    said = told_by_run(store) if facts.repository is not None else []
+    others = (*guard.look(), *_idle_slot(guard, settings.slot), *(_as_told(alert, settings) for alert in said))
+    now = datetime.now(UTC)
+    return make_snapshot(
+        evaluate(replace(facts, others=others), limits(settings), now),
+        now,
+        interval_seconds=settings.health_interval.total_seconds(),
+        slot=guard.sample,
+        since={alert.finding.key: alert.since for alert in said},
+    )
+
+
+def told_by_run(store: ObjectStore) -> list[Alert]:
+    """The open alerts that only the resident process can see, as it stored them. Raises what the store raises."""
+    book = AlertBook(repeat=timedelta(0))
+    try:
+        book.restore(json.loads(store.get(keys.ALERTS)))
+    except ObjectMissing:
+        return []
+    except (ValueError, RecursionError) as exc:
+        _log.warning("object %s is damaged: %s", keys.ALERTS, exc)
+        return []
+    return [alert for alert in book.active() if alert.finding.key.startswith(_ONLY_THE_PROCESS_KNOWS)]
+
+
+def _as_told(alert: Alert, settings: Settings) -> Finding:
+    since = alert.since.astimezone(settings.tz)
+    return replace(alert.finding, hint=f"{alert.finding.hint} (`pgbackup run` says so since {since:%Y-%m-%d %H:%M %Z})")
+
+
+def _idle_slot(guard: SlotGuard, slot: str) -> Iterator[Finding]:
+    """A stream that reconnects is away for a moment; one that stays away does not run."""
+    for look in range(_LOOKS):
+        sample = guard.sample
+        if sample is None or not sample.exists or sample.active:
+            return
+        if look < _LOOKS - 1:
+            time.sleep(_LOOK_SECONDS)
+            guard.look()
+    yield Finding(
+        "slot:idle",
+        Severity.WARNING,
+        f"nobody streams WAL from replication slot {slot}",
+        "Is `pgbackup run` alive, and does its stream run? What is written from now on is on the server only.",
+    )

@@ -36,6 +36,12 @@ def in_ci() -> bool:
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tests wait more than they work: two for each core. What measures has the machine for itself."""
+    return 0 if "bench" in config.option.markexpr else min(8, 2 * (os.cpu_count() or 1))
+
+
 def pytest_configure() -> None:
     """The operator's own settings must not reach the programs under test; where servers lie is for the workers.
 

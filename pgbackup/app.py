@@ -6,7 +6,6 @@ uses; imports are late for the same reason (boto3 alone takes 0.3 s).
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from pgbackup.storage.base import ObjectStore
     from pgbackup.supervisor.latest_status import LatestStatus
     from pgbackup.supervisor.resident import Resident
-
-
-_SERVER_WAIT_SECONDS = 2.0
-_log = logging.getLogger(__name__)
 
 
 class SettingsLoader(Protocol):
@@ -195,20 +190,25 @@ class App:
 
     def run(self, stop: threading.Event, open_progress: Callable[[], ProgressSink]) -> None:
         """Stream WAL and take base backups until ``stop`` is set; each backup shows its progress in a new sink."""
+        from pgbackup.supervisor import from_settings
+        from pgbackup.supervisor.alert_desk import AlertDesk
         from pgbackup.supervisor.latest_status import LatestStatus
         from pgbackup.supervisor.resident import Resident
+        from pgbackup.supervisor.waiting import wait_for_server
 
-        status = LatestStatus()
+        status, desk = LatestStatus(), AlertDesk(from_settings.desk(self.settings))
         residents: list[Resident] = []
+        desk.start()
         with self._serve(status, residents):
-            if not self._wait_for_url(stop):
+            if not wait_for_server(self.repository_url, stop, desk, status, from_settings.limits(self.settings)):
+                desk.finish(self.settings.stop_timeout.total_seconds() / 2)
                 return
             store, codec = self.open_store(), self.codec()
 
             def take_backup(wal: WalCoverage, stop: StopSignal) -> None:
                 self._backup(store, codec, wal, progress=open_progress(), stop=stop)
 
-            residents.append(Resident(self.settings, store, codec, self.conninfo, take_backup, status))
+            residents.append(Resident(self.settings, store, codec, self.conninfo, take_backup, status, desk))
             residents[0].run(stop)
 
     def _serve(self, status: LatestStatus, residents: Sequence[Resident]) -> AbstractContextManager[object]:
@@ -288,20 +288,6 @@ class App:
             page_checksums=settings.page_checksums,
         )
         return take_backup(request, progress, stop)
-
-    def _wait_for_url(self, stop: threading.Event) -> bool:
-        """A URL with placeholders needs the server, which may start after us. False when told to stop first."""
-        while not stop.is_set():
-            try:
-                self.repository_url()
-            except ConfigError as exc:
-                if not isinstance(exc.__cause__, PgbackupError) or not exc.__cause__.retryable:
-                    raise
-                _log.info("waiting for the server, which the repository's URL needs: %s", exc.detail)
-                stop.wait(_SERVER_WAIT_SECONDS)
-            else:
-                return True
-        return False
 
 
 def _unknown_cluster(exc: PgbackupError) -> ConfigError:

@@ -138,14 +138,17 @@ class AlertBook:
         return {"format": 1, "open": [_document(alert) for alert in self.active()[:_MOST_ALERTS]]}
 
     def restore(self, document: object) -> None:
-        """Take over the open alerts of an earlier process. Raises ValueError for anything else, and takes nothing."""
+        """Take over the open alerts of an earlier process, beside those that are open here already.
+
+        Raises ValueError for anything else, and takes nothing.
+        """
         try:
             if not isinstance(document, Mapping) or document["format"] != 1:
                 raise ValueError("another format")
             read = [_parse(fields) for fields in document["open"][:_MOST_ALERTS]]
         except (KeyError, TypeError, AttributeError, ValueError) as exc:
             raise ValueError(f"not a book of alerts ({exc})") from exc
-        self._open = {alert.finding.key: alert for alert in read}
+        self._open = {alert.finding.key: alert for alert in read} | self._open
 
 
 def _until(alert: Alert, now: datetime) -> Alert:

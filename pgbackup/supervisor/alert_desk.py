@@ -43,9 +43,9 @@ class DeskSettings:
 class AlertDesk:
     """``round`` is called by the health check; jobs report their runs (JobObserver); ``finish`` ends it."""
 
-    def __init__(self, settings: DeskSettings, store: ObjectStore) -> None:
+    def __init__(self, settings: DeskSettings) -> None:
         self._settings = settings
-        self._store = store
+        self._store: ObjectStore | None = None
         self._built: Channels = build_channels(settings.alerts)
         self._dispatch = Dispatch(self._built.channels)
         self._book = AlertBook(repeat=settings.alerts.repeat)
@@ -67,6 +67,10 @@ class AlertDesk:
             if part is not None:
                 part.start()
 
+    def keep_book_in(self, store: ObjectStore) -> None:
+        """From now on the book outlives the process; alerts may have been opened before."""
+        self._store = store
+
     def findings(self) -> list[Finding]:
         """Channels that fail or cannot be used."""
         own = [part.finding() for part in (self._check_ins, self._heartbeat) if part is not None]
@@ -79,8 +83,8 @@ class AlertDesk:
 
     def round(self, health: Health, now: datetime) -> None:
         """One health check has come to a verdict."""
-        if not self._restored:
-            self._restored = self._restore()
+        if self._store is not None and not self._restored:
+            self._restored = self._restore(self._store)
         with self._lock:
             notices = self._book.update([f for f in health.findings if not self._is_early(f)], now)
         for notice in notices:
@@ -94,8 +98,8 @@ class AlertDesk:
             worst = health.findings[0].summary if health.findings else ""
             self._heartbeat.ping(health.verdict, worst)
         self._check_in_wal(health)
-        if notices:
-            self._save()
+        if notices and self._store is not None:
+            self._save(self._store)
 
     def finish(self, seconds: float) -> None:
         """Deliver what waits, within the time; for the end of the process."""
@@ -135,9 +139,9 @@ class AlertDesk:
 
     # -- the book in the repository -------------------------------------------------------------------------------
 
-    def _restore(self) -> bool:
+    def _restore(self, store: ObjectStore) -> bool:
         try:
-            data = self._store.get(keys.ALERTS)
+            data = store.get(keys.ALERTS)
         except ObjectMissing:
             return True
         except PgbackupError as exc:
@@ -150,10 +154,10 @@ class AlertDesk:
             _log.warning("object %s is damaged: %s", keys.ALERTS, exc)
         return True
 
-    def _save(self) -> None:
+    def _save(self, store: ObjectStore) -> None:
         with self._lock:
             document = self._book.document()
         try:
-            self._store.put(keys.ALERTS, json.dumps(document).encode())
+            store.put(keys.ALERTS, json.dumps(document).encode())
         except PgbackupError as exc:
             _log.debug("the open alerts could not be stored: %s", exc)

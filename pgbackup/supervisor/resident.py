@@ -72,6 +72,7 @@ class Resident:
         conninfo: str,
         take_backup: TakeBackup,
         status: LatestStatus,
+        desk: AlertDesk,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -83,7 +84,7 @@ class Resident:
         self._schedules = from_settings.Schedules(settings)
         self.progress = WalProgress()
         self._lease = Lease(store, writer=self._writer, host=settings.host)
-        self._desk = AlertDesk(from_settings.desk(settings), store)
+        self._desk = desk
         self._service: Service | None = None
         self._guard: SlotGuard | None = None
         self._expire: ExpireJob | None = None
@@ -117,7 +118,7 @@ class Resident:
             Worker("health", health.run),
             Worker("ticker", ticker.run),
         ]
-        self._desk.start()
+        self._desk.keep_book_in(self._store)
         self._service = Service(
             workers,
             stop,

@@ -118,6 +118,23 @@ def test_postgres_stopped_and_back(make_server: ServerFactory, make_program: Mak
     resident.terminate()
 
 
+def test_a_server_that_was_never_there_is_told_of(
+    make_server: ServerFactory, make_program: MakeProgram, receiver: Receiver
+) -> None:
+    """The repository's URL needs the server, so nothing else has begun yet."""
+    server = make_server(start=False)
+    program = make_program(server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook")
+    program.env["PGBACKUP_REPOSITORY"] += "/{system_identifier}"
+    resident = program.run()
+    opened = wait_for(lambda: [a for a in alerts(receiver) if a["key"] == "server:unreachable"], resident.log)
+    assert opened[0]["severity"] == "critical"
+    assert "the server does not answer" in wait_ready(resident, 503)
+    server.start()
+    program.wait_backups()
+    wait_ready(resident, 200)
+    resident.terminate()
+
+
 def test_an_alert_endpoint_that_hangs_breaks_nothing(
     server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver
 ) -> None:

@@ -85,6 +85,14 @@ def test_a_restart_does_not_tell_everything_again() -> None:
     assert (resolved.kind, resolved.finding.key) == (NoticeKind.RESOLVED, "a")
 
 
+def test_alerts_of_before_the_repository_could_be_read_stay_open() -> None:
+    before, after = book(), book()
+    before.update([finding("a")], minutes(0))
+    after.update([finding("b")], minutes(1))
+    after.restore(before.document())
+    assert {alert.finding.key for alert in after.active()} == {"a", "b"}
+
+
 @pytest.mark.parametrize(
     "document",
     [

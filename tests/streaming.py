@@ -14,6 +14,7 @@ from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.wal_pieces import read_piece
 from pgbackup.engines.native.wal_progress import WalPosition, WalProgress
 from pgbackup.engines.native.wal_receiver import ReceiverOptions, WalReceiver
+from pgbackup.errors import ObjectMissing
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
@@ -92,7 +93,19 @@ def flush_lsn(server: ThrowawayServer) -> Lsn:
 
 
 def stored_wal(store: ObjectStore, segment: SegmentName, codec: Codec = ZSTD) -> bytes:
-    """The bytes of a segment as the repository has them: the whole object, else its pieces put together."""
+    """The bytes of a segment as the repository has them: the whole object, else its pieces put together.
+
+    A running stream merges pieces and removes them: what was listed may be gone when it is read.
+    """
+    for _ in range(20):
+        try:
+            return _stored_wal(store, segment, codec)
+        except ObjectMissing:
+            continue
+    return _stored_wal(store, segment, codec)
+
+
+def _stored_wal(store: ObjectStore, segment: SegmentName, codec: Codec) -> bytes:
     whole = keys.wal(str(segment), codec.extension)
     if store.head(whole) is not None:
         return codec.decode(whole, store.get(whole))

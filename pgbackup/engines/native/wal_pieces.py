@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pgbackup.core.lsn import SegmentName
 from pgbackup.engines.native.wal_segment import PIECE_BYTES, Piece, StoredPiece
-from pgbackup.errors import OTHER_WRITER_HINT, CorruptObject, PgbackupError, WrongCluster
+from pgbackup.errors import OTHER_WRITER_HINT, CorruptObject, ObjectMissing, PgbackupError, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
@@ -27,6 +27,7 @@ from pgbackup.storage.base import ObjectStore
 MERGE_COUNT = 64
 _SMALL_BYTES = PIECE_BYTES // MERGE_COUNT
 _LOADERS = 4
+_LOAD_TRIES = 5
 
 
 class PiecesChanged(PgbackupError):
@@ -36,7 +37,19 @@ class PiecesChanged(PgbackupError):
 
 
 def load_stored(store: ObjectStore, codec: Codec, segment: SegmentName) -> list[StoredPiece]:
-    """Every stored piece of a segment with the CRC of its bytes. Raises CorruptObject for a damaged one."""
+    """Every stored piece of a segment with the CRC of its bytes. Raises CorruptObject for a damaged one.
+
+    Another process may still be merging them: what has gone since the listing is looked for under its new name.
+    """
+    for _ in range(_LOAD_TRIES):
+        try:
+            return _load_listed(store, codec, segment)
+        except ObjectMissing:
+            continue
+    return _load_listed(store, codec, segment)
+
+
+def _load_listed(store: ObjectStore, codec: Codec, segment: SegmentName) -> list[StoredPiece]:
     names = [name for info in store.list(keys.pieces_folder(str(segment))) if (name := keys.parse_piece(info.key))]
 
     def load(name: keys.PieceName) -> StoredPiece:

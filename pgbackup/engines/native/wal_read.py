@@ -23,6 +23,7 @@ from pgbackup.storage.base import ByteStream, ObjectStore
 
 BLOCK_BYTES = 1 << 20
 _MAX_HISTORY_BYTES = 1 << 20
+_TRIES = 5
 
 
 class WalReader:
@@ -77,27 +78,48 @@ class WalReader:
             yield from _blocks(stream)
 
     def tail(self, segment: SegmentName) -> Iterator[bytes]:
-        """The unbroken bytes of an open segment's pieces, from its start on. Raises NotInArchive when there is none."""
-        pieces = [name for i in self._store.list(keys.pieces_folder(str(segment))) if (name := keys.parse_piece(i.key))]
-        pieces.sort(key=lambda piece: (piece.first, -piece.end))
-        if not pieces or pieces[0].first > 0:
-            raise NotInArchive(f"the repository has no beginning of segment {segment}")
+        """The unbroken bytes of an open segment's pieces, from its start on. Raises NotInArchive when there is none.
+
+        A `pgbackup run` merges small pieces, and removes all of them once the segment is stored whole: what has gone
+        meanwhile is looked for again under the names that are there now.
+        """
         done = 0
         last: tuple[keys.PieceName, bytes] | None = None
-        for piece in pieces:
-            if piece.first > done:
-                break
-            if not self._codec.encrypted and not keys.split_extension(piece.key)[1]:
-                self._note_unproven()
-            data = read_piece(self._store, self._codec, piece)
-            if done == 0 and (problem := segment_problem(data, segment, self._system_identifier)):
-                raise CorruptObject(piece.key, problem)
-            if last is not None:
-                _agree(*last, piece, data)
-            if piece.end > done:
-                yield data[done - piece.first :]
-                done = piece.end
-                last = piece, data
+        for tries_left in range(_TRIES, -1, -1):
+            pieces = self._pieces_behind(segment, done)
+            if done and not pieces and tries_left < _TRIES:
+                yield from _behind(self.segment(segment), done)
+                return
+            if not done and (not pieces or pieces[0].first > 0):
+                raise NotInArchive(f"the repository has no beginning of segment {segment}")
+            try:
+                for piece in pieces:
+                    if piece.first > done:
+                        return
+                    data = self._piece(piece)
+                    if done == 0 and (problem := segment_problem(data, segment, self._system_identifier)):
+                        raise CorruptObject(piece.key, problem)
+                    if last is not None:
+                        _agree(*last, piece, data)
+                    if piece.end > done:
+                        yield data[done - piece.first :]
+                        done = piece.end
+                        last = piece, data
+                return
+            except ObjectMissing:
+                if not tries_left:
+                    raise
+
+    def _pieces_behind(self, segment: SegmentName, done: int) -> list[keys.PieceName]:
+        """The pieces that are listed now and hold anything behind offset ``done``, in order."""
+        listed = self._store.list(keys.pieces_folder(str(segment)))
+        names = (name for info in listed if (name := keys.parse_piece(info.key)) and name.end > done)
+        return sorted(names, key=lambda piece: (piece.first, -piece.end))
+
+    def _piece(self, piece: keys.PieceName) -> bytes:
+        if not self._codec.encrypted and not keys.split_extension(piece.key)[1]:
+            self._note_unproven()
+        return read_piece(self._store, self._codec, piece)
 
     def planned(self, file: WalFile) -> Iterator[bytes]:
         """The bytes of one file of a recovery plan, ``used_bytes`` at the most.
@@ -203,6 +225,14 @@ def _first_there(blocks: Iterator[bytes], other: Callable[[], Iterator[bytes]]) 
         return
     yield first
     yield from blocks
+
+
+def _behind(blocks: Iterator[bytes], offset: int) -> Iterator[bytes]:
+    """The bytes from ``offset`` on."""
+    for block in blocks:
+        if len(block) > offset:
+            yield block[offset:]
+        offset = max(0, offset - len(block))
 
 
 def _limited(blocks: Iterator[bytes], limit: int) -> Iterator[bytes]:

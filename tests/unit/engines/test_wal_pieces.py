@@ -51,6 +51,22 @@ def test_merges_that_overlap_in_time_do_no_harm() -> None:
     assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT * 3))
 
 
+def test_pieces_that_another_process_merges_while_they_are_loaded() -> None:
+    store = MemoryStore()
+    writer = PieceStore(store, CODEC, SEGMENT)
+    for number in range(MERGE_COUNT):
+        writer.put(piece(number))
+
+    def merge(operation: str, _key: str) -> None:
+        if operation == "get":
+            store.on_call = None
+            writer.merge_if_many()
+
+    store.on_call = merge
+    loaded = load_stored(store, CODEC, SEGMENT)
+    assert [(p.first, p.end) for p in loaded] == [(0, MERGE_COUNT * 10)]
+
+
 def test_a_crash_between_merge_and_removal_loses_nothing() -> None:
     store = MemoryStore()
     pieces = PieceStore(store, CODEC, SEGMENT)

@@ -132,6 +132,45 @@ def test_a_tail_is_the_unbroken_cover_of_its_pieces(store, borders, end):
     assert b"".join(reader(store).tail(FIVE)) == made()[:end]
 
 
+def test_pieces_that_are_merged_while_they_are_read(store):
+    """Reproduced by a stream with an interval of 0: the listed pieces were merged before they were fetched."""
+    put_pieces(store, FIVE, made(), [(0, 8192), (8192, 20_000), (20_000, 50_000)])
+
+    def merge(operation: str, key: str) -> None:
+        if operation == "get" and "00002000-" in key:
+            store.on_call = None
+            put_pieces(store, FIVE, made(), [(0, 50_000)])
+            store.delete([i.key for i in store.list(keys.pieces_folder(str(FIVE))) if "00000000-0000C350" not in i.key])
+
+    store.on_call = merge
+    assert b"".join(reader(store).tail(FIVE)) == made()[:50_000]
+
+
+def test_pieces_that_become_the_whole_segment_while_they_are_read(store):
+    put_pieces(store, FIVE, made(), [(0, 8192), (8192, 20_000)])
+
+    def complete(operation: str, key: str) -> None:
+        if operation == "get" and "00002000-" in key:
+            store.on_call = None
+            put(store, str(FIVE), made())
+            store.delete([i.key for i in store.list(keys.pieces_folder(str(FIVE)))])
+
+    store.on_call = complete
+    assert b"".join(reader(store).tail(FIVE)) == made()
+
+
+def test_pieces_that_are_gone_for_good_are_missed(store):
+    put_pieces(store, FIVE, made(), [(0, 8192), (8192, 20_000)])
+
+    def remove(operation: str, key: str) -> None:
+        if operation == "get" and "00002000-" in key:
+            store.delete([i.key for i in store.list(keys.pieces_folder(str(FIVE)))])
+
+    store.on_call = remove
+    with pytest.raises(NotInArchive):
+        list(reader(store).planned(WalFile(FIVE, "tail", 20_000)))
+
+
 def test_a_tail_without_its_beginning_is_none(store):
     put_pieces(store, FIVE, made(), [(8192, 20_000)])
     with pytest.raises(NotInArchive):

@@ -26,6 +26,8 @@ def _nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Only the directories of the test, not those of this machine."""
     monkeypatch.setattr(binaries, "_DEBIAN", tmp_path / "debian")
     monkeypatch.setattr(binaries, "_PACKAGES", ())
+    for name in ("PGBACKUP_PG_BINDIR", "PGBACKUP_TEST_PG_DIRS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(

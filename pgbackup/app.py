@@ -99,14 +99,16 @@ class App:
         """The repository, to read and write; uploads obey PGBACKUP_UPLOAD_RATE unless not ``limited``."""
         from pgbackup.storage.open import open_store
 
-        return open_store(self.repository_url(), upload_rate=self.settings.upload_rate if limited else None)
+        rate = self.settings.upload_rate if limited else None
+        return open_store(self.repository_url(), upload_rate=rate, connection=self.settings.store_connection)
 
     def open_readonly_store(self, *, ask_server: bool = False) -> ObjectStore:
         """The repository for a command that must not write. ``ask_server`` as for ``repository_url``."""
         from pgbackup.storage.open import open_store
         from pgbackup.storage.readonly import ReadOnlyStore
 
-        return ReadOnlyStore(open_store(self.repository_url(ask_server=ask_server)))
+        url = self.repository_url(ask_server=ask_server)
+        return ReadOnlyStore(open_store(url, connection=self.settings.store_connection))
 
     def codec(self) -> Codec:
         """Compression and encryption as configured. Raises ConfigError for a key that cannot be used."""
@@ -178,7 +180,7 @@ class App:
 
         settings = self.settings
         server = ServerRequest(self.conninfo, settings.application_name, settings.slot, settings.wal_flush_interval)
-        return run_check(CheckRequest(server, lambda: self.open_store(limited=False), self.codec))
+        return run_check(CheckRequest(server, lambda: self.open_store(limited=False), self.codec, settings.inherited))
 
     def _ask_cluster(self) -> None:
         try:

@@ -25,18 +25,23 @@ def command(app: App, *, show_config: bool, as_json: bool) -> None:
     """Try everything that backups need, and say what is missing.
 
     Connects to the server in both ways, writes and removes test objects in the repository. Exit 1 when anything
-    failed; warnings alone are exit 0.
+    failed; warnings alone are exit 0. What became of variables of WAL-E and WAL-G is shown as well.
     """
     from pgbackup.config.table import effective
 
     settings = effective(app.settings) if show_config else None
     report = app.check()
     if as_json:
-        document = {"ok": report.count("failure") == 0, "checks": report.lines}
+        inherited = app.settings.inherited
+        document = {"ok": report.count("failure") == 0, "checks": report.lines, "inherited": inherited}
         emit_json(document if settings is None else {**document, "settings": settings})
     else:
         if settings is not None:
             table(["setting", "value", "from"], [(each.variable, each.value or "-", each.origin) for each in settings])
+            if app.settings.inherited:
+                click.echo()
+                rows = [(each.variable, each.use, each.text) for each in app.settings.inherited]
+                table(["of WAL-E or WAL-G", "is", "how"], rows)
             click.echo()
         _print_report(report)
     failures = report.count("failure")

@@ -70,7 +70,7 @@ _AFTERWARDS = (
 @click.option("--no-sync-standby", is_flag=True, help="Clear synchronous_standby_names.")
 @click.option("--no-archive", is_flag=True, help="Turn archiving off: for a copy of a server that lives on.")
 @click.option("--timezone", "zone_name", metavar="ZONE", help="Zone of a --to that names none.")
-@click.option("--jobs", type=click.IntRange(1, 16), default=4, show_default=True, help="Objects read at once.")
+@click.option("--jobs", type=click.IntRange(1, 16), default=None, help="Objects read at once, else by the settings.")
 @click.option("--plan", "plan_only", is_flag=True, help="Print what would be done, and stop.")
 @json_option
 @click.pass_obj
@@ -115,7 +115,7 @@ def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreReque
         tablespace_map=_tablespaces(options["tablespaces"]),
         without_sync_standbys=options["no_sync_standby"],
         without_archiving=options["no_archive"],
-        threads=options["jobs"],
+        threads=options["jobs"] or app.settings.download_concurrency,
         repository=app.repository_url(ask_server=False),
         environ=carried_environment(
             os.environ, config=app.settings.toml, transform=app.settings.encryption_key_transform

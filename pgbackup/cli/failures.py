@@ -20,7 +20,10 @@ EXIT_BROKEN_PIPE = 141
 FATAL_TO_POSTGRES = 126
 """restore_command exits of this and above end the server's start; Postgres takes smaller ones for "not there"."""
 
-_SECRET_VARIABLES = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGBACKUP_ENCRYPTION_KEY")
+_SECRET_VARIABLES = (
+    "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGBACKUP_ENCRYPTION_KEY", "WALG_LIBSODIUM_KEY",
+    "WALG_PGP_KEY", "WALG_PGP_KEY_PASSPHRASE", "WALG_ENVELOPE_PGP_KEY", "WALG_S3_SSE_C", "S3_SSE_C", "WALE_S3_SSE_C",
+)  # fmt: skip
 
 
 def report(exc: BaseException, args: Sequence[str], context: click.Context | None) -> int:

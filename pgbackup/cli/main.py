@@ -43,7 +43,8 @@ COMMANDS = {
 
 SETTING_FLAGS = (
     "repository", "compression", "encryption-key-transform", "part-size", "upload-concurrency",
-    "wal-upload-concurrency", "upload-rate", "slot", "slot-max-retained", "application-name", "wal-flush-interval",
+    "wal-upload-concurrency", "upload-rate", "download-concurrency", "slot", "slot-max-retained", "application-name",
+    "wal-flush-interval",
     "backup-rate", "page-checksums", "schedule", "schedule-jitter", "verify-schedule", "timezone", "stop-timeout",
     "expire-schedule", "retention-backups", "retention-window", "retention-daily", "retention-weekly",
     "retention-monthly", "retention-yearly", "retention-min-restorable",

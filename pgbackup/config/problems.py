@@ -56,15 +56,14 @@ def from_validation(exc: ValidationError, read: Read, secrets: frozenset[str]) -
     return found
 
 
-def from_key_check(settings: Settings, check_key: Callable[[str, str], object]) -> list[Problem]:
+def from_key_check(settings: Settings, check_key: Callable[[str, str], object], origin: str) -> list[Problem]:
     """What the codec says of the encryption key: a key that cannot be used must stop everything (never plaintext)."""
     assert settings.encryption_key is not None
+    where = f" (from {origin})" if origin.startswith("WALG_") else ""
     try:
         check_key(settings.encryption_key.get_secret_value(), settings.encryption_key_transform)
-    except ConfigError as exc:
-        return [Problem("encryption_key", f"cannot be used: {exc}")]
-    except ValueError as exc:
-        return [Problem("encryption_key", f"cannot be used: {exc}")]
+    except (ConfigError, ValueError) as exc:
+        return [Problem("encryption_key", f"cannot be used{where}: {exc}")]
     return []
 
 

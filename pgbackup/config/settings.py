@@ -1,7 +1,8 @@
 """Every setting of pgbackup, as one frozen value that is complete and checked before anything starts.
 
 Three layers, weakest first: the TOML file, the environment (``PGBACKUP_`` and the name in capitals), flags; they are
-read by sources.py, which also refuses what is unknown. libpq's and boto3's own variables stay with libpq and boto3.
+read by sources.py, which also refuses what is unknown. Below them lie the variables of WAL-E and WAL-G (inherited.py).
+libpq's and boto3's own variables stay with libpq and boto3.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pgbackup.config import problems, sources
 from pgbackup.config.dsn import passwords
 from pgbackup.config.fields import is_time_zone
+from pgbackup.config.inherited import Inherited, InheritedSettings, read_inherited
+from pgbackup.config.inherited_place import config_file
 from pgbackup.config.sections import (
     AlertSection,
     HealthSection,
@@ -25,6 +28,7 @@ from pgbackup.config.sections import (
     RetentionSection,
     ServerSection,
 )
+from pgbackup.config.store_connection import StoreConnection
 
 _layers: ContextVar[tuple[dict[str, str], ...]] = ContextVar("layers", default=())
 
@@ -36,6 +40,7 @@ class Settings(AlertSection, HealthSection, RetentionSection, ProcessSection, Se
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
     _toml: Path | None = PrivateAttr(default=None)
+    _inherited: InheritedSettings = PrivateAttr(default_factory=InheritedSettings)
 
     @classmethod
     def settings_customise_sources(
@@ -73,9 +78,20 @@ class Settings(AlertSection, HealthSection, RetentionSection, ProcessSection, Se
         """The TOML file that was read, or None."""
         return self._toml
 
-    def remember_origins(self, origins: Mapping[str, str], toml: Path | None) -> None:
-        self._origins.update(origins)
+    @property
+    def inherited(self) -> tuple[Inherited, ...]:
+        """What became of each variable of WAL-E and WAL-G that is set."""
+        return self._inherited.found
+
+    @property
+    def store_connection(self) -> StoreConnection:
+        """How S3 is reached, where boto3's own variables do not say it."""
+        return self._inherited.connection
+
+    def remember_origins(self, read: sources.Read, toml: Path | None, inherited: InheritedSettings) -> None:
+        self._origins.update(read.origins())
         self._toml = toml
+        self._inherited = inherited
 
     def secret_values(self) -> list[str]:
         """Every secret's text, and the passwords in connection strings, for the filter of the logs."""
@@ -99,11 +115,15 @@ def load_settings(
     """
     names = {name: name in SECRETS for name in Settings.model_fields}
     read = sources.read_layers(names, environ=environ, toml=toml, overrides=overrides or {})
+    inherited = read_inherited(environ, read.given())
+    read = read.with_layer(inherited.layer)
     read = read.with_default("timezone", _time_zone_of(environ), "TZ")
     read = read.with_default("sentry_dsn", environ.get("SENTRY_DSN", ""), "SENTRY_DSN")
-    found = list(read.problems)
-    if need_repository and not any("repository" in layer.values for layer in read.layers):
-        found.append(problems.Problem("repository", "is missing: s3://bucket/prefix or file:///path"))
+    found = [*read.problems, *inherited.problems]
+    if need_repository and not inherited.problems and "repository" not in read.given():
+        found.append(
+            problems.Problem("repository", f"is missing: s3://bucket/prefix or file:///path{_unread(environ)}")
+        )
     token = _layers.set(tuple(layer.values for layer in read.layers))
     try:
         settings = Settings()
@@ -113,11 +133,16 @@ def load_settings(
     finally:
         _layers.reset(token)
     if settings.encryption_key is not None and check_key is not None:
-        found += problems.from_key_check(settings, check_key)
+        found += problems.from_key_check(settings, check_key, read.origins()["encryption_key"])
     if found:
         raise problems.config_error(found)
-    settings.remember_origins(read.origins(), toml)
+    settings.remember_origins(read, toml, inherited)
     return settings
+
+
+def _unread(environ: Mapping[str, str]) -> str:
+    file = config_file(environ)
+    return f"; {file}, a configuration file of WAL-G, is not read" if file is not None else ""
 
 
 def _time_zone_of(environ: Mapping[str, str]) -> str:

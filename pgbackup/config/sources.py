@@ -43,8 +43,15 @@ class Read:
 
     def with_default(self, name: str, value: str, origin: str) -> Read:
         """The same with one more, weakest layer, unless ``value`` is empty."""
-        weakest = Layer({name: value}, {name: origin}) if value else Layer()
+        return self.with_layer(Layer({name: value}, {name: origin}) if value else Layer())
+
+    def with_layer(self, weakest: Layer) -> Read:
+        """The same with a weakest layer."""
         return Read((*self.layers, weakest), self.problems)
+
+    def given(self) -> frozenset[str]:
+        """The settings that any layer gives."""
+        return frozenset(name for layer in self.layers for name in layer.values)
 
     def origins(self) -> dict[str, str]:
         """Where each setting's value came from, for those that were given."""
@@ -140,7 +147,7 @@ class _Reader:
             self._problems.append(Problem(name, f"is given twice: as {self._spell(name)} and as {key}"))
             return
         try:
-            value = _read_secret(Path(path))
+            value = read_secret(Path(path))
         except OSError as exc:
             self._problems.append(Problem(f"{name}_file", f"cannot be read: {exc.strerror or exc}", got=path))
         except ValueError as exc:
@@ -156,7 +163,7 @@ class _Reader:
         self._problems.append(Problem("", f"{place}: is not a setting{hint}"))
 
 
-def _read_secret(path: Path) -> str:
+def read_secret(path: Path) -> str:
     """A file's text without the newline at its end. Raises OSError, and ValueError for what can be no secret."""
     with path.open("rb") as file:
         data = file.read(_MAX_SECRET_BYTES + 1)

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from pgbackup.config.store_connection import StoreConnection
 from pgbackup.errors import ConfigError
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.limited import LimitedStore, RateLimiter
 
 
-def open_store(url: str, *, upload_rate: int | None = None) -> ObjectStore:
+def open_store(url: str, *, upload_rate: int | None = None, connection: StoreConnection | None = None) -> ObjectStore:
     """The store of ``s3://bucket/prefix`` or ``file:///path``, its uploads limited to ``upload_rate`` bytes per second.
 
+    ``connection``: how S3 is reached, where boto3's own variables do not say it.
     Raises ConfigError for a URL that is neither. Nothing is asked of the store yet.
     """
-    store = _open(url)
+    store = _open(url, connection or StoreConnection())
     return store if upload_rate is None else LimitedStore(store, RateLimiter(upload_rate))
 
 
-def _open(url: str) -> ObjectStore:
+def _open(url: str, connection: StoreConnection) -> ObjectStore:
     scheme, mark, _ = url.partition("://")
     if mark and scheme == "s3":
         # Here, not above: boto3 takes 0.3 s and 34 MB, which a file repository need not pay.
         from pgbackup.storage.s3 import S3Store
+        from pgbackup.storage.s3_client import S3Options
 
-        return S3Store(url)
+        return S3Store(url, options=S3Options(connection=connection))
     if mark and scheme == "file":
         from pgbackup.storage.file import FileStore
 

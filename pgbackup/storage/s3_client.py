@@ -13,10 +13,11 @@ two read timeouts, about a minute.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ import boto3.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
+from pgbackup.config.store_connection import StoreConnection
 from pgbackup.errors import ConfigError, StorageError
 from pgbackup.storage.s3_errors import FOREIGN_ERRORS, Conflict, Request, redact, translate
 
@@ -38,7 +40,7 @@ ATTEMPTS_PER_ROUND = 2
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """Limits of the connection; everything else is boto3's own configuration."""
+    """Limits of the connection, and what of it boto3's own configuration does not say."""
 
     connect_timeout_seconds: float = 5
     read_timeout_seconds: float = 30
@@ -49,6 +51,8 @@ class S3Options:
 
     checksums: bool | None = None
     """Whether bodies are sent with a checksum; None: on AWS only."""
+
+    connection: StoreConnection = field(default_factory=StoreConnection)
 
 
 class Bucket:
@@ -100,16 +104,28 @@ def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
     """A client, and whether it talks to AWS itself."""
     try:
         session = boto3.session.Session()
-        client: S3Client = session.client("s3", config=_config(options, {}))
+        connection = options.connection
+
+        def make(style: dict[str, Any]) -> S3Client:
+            return session.client(
+                "s3",
+                # Every SDK but boto3 reads AWS_REGION; stores of other makers insist on the right one.
+                region_name=os.environ.get("AWS_REGION") or None,
+                endpoint_url=connection.endpoint,
+                verify=connection.ca_file,
+                config=_config(options, style),
+            )
+
+        client = make({})
         parts = urlsplit(client.meta.endpoint_url)
         on_aws = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
         style: dict[str, Any] = {"payload_signing_enabled": False} if parts.scheme == "https" else {}
-        if not on_aws:
-            style["addressing_style"] = "path"
+        if connection.addressing is not None or not on_aws:
+            style["addressing_style"] = connection.addressing or "path"
         if style:
             # Only a client knows the endpoint that all of boto3's sources add up to, so it takes two.
             client.close()
-            client = session.client("s3", config=_config(options, style))
+            client = make(style)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(
             f"cannot set up the connection to bucket {bucket}",

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pgbackup.storage.base import ObjectStore
+from pgbackup.storage.s3 import S3Store
 from pgbackup.storage.s3_upload import MIN_PART_BYTES
 from pgbackup.storage.stream_writer import ObjectWriter
 from tests.contracts.object_store import ObjectStoreContract
-from tests.fix_store import S3Server, open_s3
+from tests.fix_store import S3Server, open_s3, set_aws_env
 
 
 class TestOverHttp(ObjectStoreContract):
@@ -64,4 +65,12 @@ def test_bodies_with_checksums(request: pytest.FixtureRequest, monkeypatch: pyte
     assert store.get("small") == b"x"
     assert store.get("large") == large
     assert store.get("parts") == large * 25
+    store.close()
+
+
+def test_the_region_is_that_of_aws_region(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every SDK but boto3 reads AWS_REGION, and a store of another maker refuses a signature for the wrong region."""
+    set_aws_env({**s3_server.env("x"), "AWS_REGION": "eu-north-9"}, monkeypatch)
+    store = S3Store("s3://bucket/x")
+    assert store._client.meta.region_name == "eu-north-9"
     store.close()

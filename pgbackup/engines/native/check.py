@@ -6,9 +6,10 @@ The halves are independent: with the server down the repository is still checked
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pgbackup.config.inherited import Inherited
 from pgbackup.engines.native.check_report import CheckReport
 from pgbackup.engines.native.check_server import ServerLook, ServerRequest, check_server
 from pgbackup.engines.native.check_store import FOLDER, check_clocks, check_objects
@@ -24,16 +25,21 @@ from pgbackup.storage.rehearsal import RehearsalStore
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
-    """What to check. What ``open_store`` raises becomes a finding; a codec that cannot be made ends the check."""
+    """What to check. What ``open_store`` raises becomes a finding; a codec that cannot be made ends the check.
+
+    ``inherited``: what became of the variables of WAL-E and WAL-G.
+    """
 
     server: ServerRequest
     open_store: Callable[[], ObjectStore]
     make_codec: Callable[[], Codec]
+    inherited: Sequence[Inherited] = ()
 
 
 def run_check(request: CheckRequest) -> CheckReport:
     """Check server and repository. Raises nothing that could be a finding."""
     report = CheckReport()
+    _show_inherited(report, request.inherited)
     found = check_server(report, request.server)
     store = _open(report, request)
     if store is not None:
@@ -46,6 +52,16 @@ def run_check(request: CheckRequest) -> CheckReport:
             store.close()
     check_clocks(report, store, found.state.clock_ahead if found else None)
     return report
+
+
+def _show_inherited(report: CheckReport, inherited: Sequence[Inherited]) -> None:
+    """What is understood and what is not of the environment of another tool."""
+    for each in inherited:
+        text = f"{each.variable} is {each.use}: {each.text}"
+        if each.loses:
+            report.warning("inherited", text, "See that you can do without it, and unset it.")
+        else:
+            report.ok("inherited", text)
 
 
 def _open(report: CheckReport, request: CheckRequest) -> ObjectStore | None:

@@ -1,12 +1,25 @@
-"""What long work shows and obeys: progress sinks and stop signals, the ports between engines and whoever runs them."""
+"""The ports between engines and whoever runs them: what long work shows and obeys, and how WAL gets stored.
+
+WAL is received in one way only, by streaming; what differs is how a segment becomes durable.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pgbackup.core.lsn import SegmentName
 from pgbackup.core.stop import StopSignal
 
-__all__ = ["ProgressSink", "SilentProgress", "StopSignal"]
+if TYPE_CHECKING:
+    from pgbackup.engines.native.upload_stats import UploadStats
+    from pgbackup.engines.native.wal_events import WakeableQueue
+    from pgbackup.engines.native.wal_segment import Piece
+
+__all__ = ["ProgressSink", "SegmentUploads", "SilentProgress", "StopSignal", "WalShipping"]
+
+Upload = TypeVar("Upload")
 
 
 class ProgressSink(Protocol):
@@ -30,3 +43,57 @@ class SilentProgress:
     def advance(self, done_bytes: int) -> None: ...
 
     def finish(self) -> None: ...
+
+
+class SegmentUploads(Protocol[Upload]):
+    """The uploads of one streaming session; ``Upload`` is one segment on its way.
+
+    Called by the thread that owns the stream, never blocking for long. What became durable, and what failed, goes to
+    the queue that the uploads were opened with: nothing else lets a position be confirmed.
+    """
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more WAL may be read from the socket: what waits here is bounded."""
+
+    def oldest_job_seconds(self) -> float:
+        """For how long the oldest piece of work for the store has been under way; 0 without one."""
+
+    def open(self, name: SegmentName, known_pieces: list[str]) -> Upload:
+        """Begin with a segment; ``known_pieces``: keys of the pieces of it that are stored."""
+
+    def feed(self, upload: Upload, block: bytes) -> None:
+        """The next bytes of the segment."""
+
+    def end(self, upload: Upload) -> None:
+        """The segment is complete: make it durable."""
+
+    def put_piece(self, upload: Upload, piece: Piece) -> Future[None]:
+        """Make a piece of the open segment durable; never called where ``ships_pieces`` is false."""
+
+    def probe(self) -> Future[None]:
+        """Ask the store anything, to tell a slow one from a dead one."""
+
+    def run_quietly(self, work: Callable[[], None]) -> Future[None]:
+        """Run something small beside the uploads; the caller looks at the future."""
+
+    def close(self) -> None:
+        """Forget everything that is not durable."""
+
+
+class WalShipping(Protocol):
+    """How WAL gets into the repository: invariants 1 and 4 are this port's contract.
+
+    A segment or history is durable, and listed, before it is called so. Nothing is overwritten: the same content is
+    success, other content raises WrongCluster.
+    """
+
+    @property
+    def ships_pieces(self) -> bool:
+        """Whether the open segment is shipped as it grows; without, up to a segment can be lost."""
+
+    def open_uploads(self, events: WakeableQueue, stats: UploadStats) -> SegmentUploads[Any]:
+        """The uploads of one session."""
+
+    def put_history(self, name: str, content: bytes) -> bytes | None:
+        """Store a history file. None: it is there now; otherwise the other content that was there."""

@@ -11,7 +11,7 @@ import os
 import threading
 
 from pgbackup.core.lsn import Lsn, SegmentName
-from pgbackup.engines.base import StopSignal
+from pgbackup.engines.base import StopSignal, WalShipping
 from pgbackup.engines.native.resident_wal import ResidentWal
 from pgbackup.engines.native.wal_bookkeeping import WalBookkeeping
 from pgbackup.engines.native.wal_progress import WalProgress
@@ -31,10 +31,13 @@ _STOP_SECONDS = 5.0
 class OwnWal:
     """Implements the WAL coverage port of a base backup. Make it, ``prepare``, take the backup, ``close``."""
 
-    def __init__(self, conninfo: str, store: ObjectStore, codec: Codec, *, writer: str, standby: bool) -> None:
+    def __init__(
+        self, conninfo: str, store: ObjectStore, codec: Codec, shipping: WalShipping, *, writer: str, standby: bool
+    ) -> None:
         self._conninfo = conninfo
         self._store = store
         self._codec = codec
+        self._shipping = shipping
         self._writer = writer
         self._standby = standby
         self._progress = WalProgress()
@@ -60,7 +63,7 @@ class OwnWal:
         if connection is None:
             raise BackupError("WAL streaming was not prepared")
         catalog = read_catalog(self._store, self._codec, with_marks=False)
-        store_histories(self._store, self._codec, catalog, connection, server_history(connection, timeline))
+        store_histories(self._shipping, catalog, connection, server_history(connection, timeline))
         first = SegmentName.containing(timeline, start_lsn, segment_bytes)
         if connection.start_streaming(first.start, timeline, self._slot) is not None:
             raise BackupError(f"timeline {timeline} ended before the backup began", hint="Start the backup again.")
@@ -68,11 +71,11 @@ class OwnWal:
             connection=connection,
             store=self._store,
             codec=self._codec,
+            shipping=self._shipping,
             settings=WalSessionSettings(
-                flush_seconds=_STANDBY_FLUSH_SECONDS if self._standby else None,
+                flush_seconds=_STANDBY_FLUSH_SECONDS if self._standby and self._shipping.ships_pieces else None,
                 status_seconds=5.0,
                 stop_seconds=_STOP_SECONDS,
-                concurrency=2,
             ),
             progress=self._progress,
             bookkeeping=WalBookkeeping(self._store, writer=self._writer),

@@ -6,14 +6,16 @@ import time
 from typing import Protocol
 
 from pgbackup.core.lsn import Lsn
-from pgbackup.engines.base import StopSignal
+from pgbackup.engines.base import StopSignal, WalShipping
 from pgbackup.engines.native.bucket_wal import BucketWal
 from pgbackup.engines.native.own_wal import OwnWal
+from pgbackup.engines.native.wal_shipping import NativeShipping
 from pgbackup.postgres.session import Session
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 
 _LOOKS = 3
+_OWN_CONCURRENCY = 2
 _LOOK_SECONDS = 0.5
 
 
@@ -32,11 +34,19 @@ class WalCoverage(Protocol):
 
 
 def choose_coverage(
-    conninfo: str, application_name: str, slot: str, store: ObjectStore, codec: Codec, *, writer: str
+    conninfo: str,
+    application_name: str,
+    slot: str,
+    store: ObjectStore,
+    codec: Codec,
+    *,
+    writer: str,
+    shipping: WalShipping | None = None,
 ) -> WalCoverage:
     """The resident stream's work if its slot is in use, else a stream of our own with its slot made already.
 
-    One look is not enough: a receiver that reconnects is away for a moment.
+    One look is not enough: a receiver that reconnects is away for a moment. ``shipping``: how a stream of our own
+    stores WAL (None: natively).
     """
     with Session.connect(conninfo, application_name=application_name) as session:
         facts = session.facts()
@@ -48,6 +58,7 @@ def choose_coverage(
                 return BucketWal(store)
             if look < _LOOKS - 1:
                 time.sleep(_LOOK_SECONDS)
-    own = OwnWal(conninfo, store, codec, writer=writer, standby=facts.in_recovery)
+    shipping = shipping or NativeShipping(store, codec, concurrency=_OWN_CONCURRENCY)
+    own = OwnWal(conninfo, store, codec, shipping, writer=writer, standby=facts.in_recovery)
     own.prepare()
     return own

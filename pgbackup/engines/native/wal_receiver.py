@@ -23,7 +23,7 @@ from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.stream_start import StreamStart, plan_stream_start, with_comparison
 from pgbackup.core.timeline import TimelineHistory
-from pgbackup.engines.base import StopSignal
+from pgbackup.engines.base import StopSignal, WalShipping
 from pgbackup.engines.native.adoption import check_adoption
 from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.stream_pause import StreamPause
@@ -31,6 +31,7 @@ from pgbackup.engines.native.wal_bookkeeping import WalBookkeeping
 from pgbackup.engines.native.wal_pieces import PiecesChanged, compare_with_whole
 from pgbackup.engines.native.wal_progress import WalProgress
 from pgbackup.engines.native.wal_session import SessionBegin, WalSession, WalSessionSettings
+from pgbackup.engines.native.wal_shipping import NativeShipping
 from pgbackup.engines.native.wal_timelines import TimelineClaim, server_history, store_histories, truncated
 from pgbackup.errors import PgbackupError, PostgresError, SlotBusy, WalGone
 from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
@@ -38,7 +39,7 @@ from pgbackup.postgres.restored_directory import tidy_restored_directory
 from pgbackup.postgres.session import ServerFacts, Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import claim_prefix, read_catalog
-from pgbackup.repository.codec import Codec
+from pgbackup.repository.codec import Codec, is_readable
 from pgbackup.repository.documents import ClusterDocument
 from pgbackup.repository.gap_ledger import record_gap
 from pgbackup.storage.base import ObjectStore
@@ -76,11 +77,14 @@ class WalReceiver:
         progress: WalProgress,
         lease: Lease,
         *,
+        shipping: WalShipping | None = None,
         on_gap: Callable[[], None] = lambda: None,
     ) -> None:
+        """``shipping``: how WAL is stored (None: natively)."""
         self._options = options
         self._store = store
         self._codec = codec
+        self._shipping = shipping or NativeShipping(store, codec, concurrency=options.concurrency)
         self._progress = progress
         self._lease = lease
         self._on_gap = on_gap
@@ -181,7 +185,7 @@ class WalReceiver:
             check_adoption(
                 self._lease, catalog, history, self._options.host, facts.restore_command, adopt=self._options.adopt
             )
-            store_histories(self._store, self._codec, catalog, connection, history)
+            store_histories(self._shipping, catalog, connection, history)
             for problem in branch_problems(catalog, history, identity.flush_lsn):
                 _log.error("%s", problem.text)
             self._lease.acquire(facts.system_identifier, identity.timeline)
@@ -228,6 +232,7 @@ class WalReceiver:
                 connection=connection,
                 store=self._store,
                 codec=self._codec,
+                shipping=self._shipping,
                 settings=self._session_settings(facts),
                 progress=self._progress,
                 bookkeeping=self._bookkeeping(facts),
@@ -252,10 +257,9 @@ class WalReceiver:
     def _session_settings(self, facts: ServerFacts) -> WalSessionSettings:
         timeout = facts.wal_sender_timeout_seconds
         return WalSessionSettings(
-            flush_seconds=self._options.flush_seconds,
+            flush_seconds=self._options.flush_seconds if self._shipping.ships_pieces else None,
             status_seconds=min(10.0, timeout / 3) if timeout else 10.0,
             stop_seconds=self._options.stop_seconds,
-            concurrency=self._options.concurrency,
         )
 
     def _bookkeeping(self, facts: ServerFacts) -> WalBookkeeping:
@@ -278,6 +282,6 @@ class WalReceiver:
                 (i.key for i in self._store.list(f"{keys.WAL}{segment}.") if keys.parse_piece(i.key) is None), None
             )
             names = [n for i in self._store.list(keys.pieces_folder(str(segment))) if (n := keys.parse_piece(i.key))]
-            if whole is not None and names:
+            if whole is not None and names and is_readable(keys.split_extension(whole)[1]):
                 compare_with_whole(self._store, self._codec, whole, names)
                 self._store.delete([name.key for name in names])

@@ -7,7 +7,9 @@ could survive a failure.
 
 Postgres must be able to stop: a keepalive that asks for a reply flushes at once, and when nothing becomes durable for
 REPLY_SECONDS after it, or the store has been dead for STORE_DEAD_SECONDS, the connection is closed; the slot keeps the
-WAL. While the queue is full the socket is not read, but statuses go on: silence would be killed.
+WAL. Where only whole segments are shipped, what the server waits for may be in the open one: then the connection is
+closed after WHOLE_REPLY_SECONDS. While the queue is full the socket is not read, but statuses go on: silence would be
+killed.
 """
 
 from __future__ import annotations
@@ -16,17 +18,17 @@ import select
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from pgbackup.core.acks import Acks
 from pgbackup.core.lsn import Lsn, SegmentName
-from pgbackup.engines.base import StopSignal
+from pgbackup.engines.base import StopSignal, WalShipping
 from pgbackup.engines.native.wal_bookkeeping import WalBookkeeping
 from pgbackup.engines.native.wal_events import Durable, Failed, WakeableQueue
 from pgbackup.engines.native.wal_pieces import load_stored
 from pgbackup.engines.native.wal_progress import WalPosition, WalProgress
 from pgbackup.engines.native.wal_segment import PIECE_BYTES, OpenSegment
 from pgbackup.engines.native.wal_timelines import TimelineClaim
-from pgbackup.engines.native.wal_uploads import SegmentUpload, WalUploads
 from pgbackup.errors import ConnectionLost, StoreUnavailable
 from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
 from pgbackup.postgres.wire import Keepalive, WalData
@@ -34,6 +36,7 @@ from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 
 REPLY_SECONDS = 5.0
+WHOLE_REPLY_SECONDS = 1.0
 STORE_DEAD_SECONDS = 15.0
 _PROBE_SECONDS = 5.0
 _MESSAGES_PER_TURN = 64
@@ -42,13 +45,12 @@ _IDLE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WalSessionSettings:
-    """How a session behaves: seconds between pieces (None: whole segments only), seconds between statuses, seconds that
-    a stop may take, and uploads at once."""
+    """How a session behaves: seconds between pieces (None: whole segments only), seconds between statuses, and seconds
+    that a stop may take."""
 
     flush_seconds: float | None
     status_seconds: float
     stop_seconds: float
-    concurrency: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class WalSession:
         connection: ReplicationConnection,
         store: ObjectStore,
         codec: Codec,
+        shipping: WalShipping,
         settings: WalSessionSettings,
         progress: WalProgress,
         bookkeeping: WalBookkeeping,
@@ -81,7 +84,7 @@ class WalSession:
         self._progress = progress
         self._bookkeeping = bookkeeping
         self._events = WakeableQueue()
-        self._uploads = WalUploads(store, codec, self._events, concurrency=settings.concurrency, stats=progress.uploads)
+        self._uploads = shipping.open_uploads(self._events, progress.uploads)
         self._piece_in_flight = False
         self._dry = False
         self._probe: tuple[float, Future[None]] | None = None
@@ -187,7 +190,7 @@ class WalSession:
         """Begin with a segment, and with the pieces of it that the repository holds."""
         stored = load_stored(self._store, self._codec, name) if name in self._with_pieces else []
         self._segment = OpenSegment(name, stored)
-        self._upload: SegmentUpload = self._uploads.open(name, [piece.key for piece in stored])
+        self._upload: Any = self._uploads.open(name, [piece.key for piece in stored])
         self._pending_since = None
 
     @property
@@ -232,8 +235,8 @@ class WalSession:
         if message.reply_requested:
             self._flush_now = True
             self._send_status()
-            if self._reply_deadline is None and self._acks.confirmed < self._received:
-                self._reply_deadline = time.monotonic() + REPLY_SECONDS
+            if self._reply_deadline is None:
+                self._reply_deadline = self._next_reply_deadline()
 
     # -- what became durable ----------------------------------------------------------------------------------------
 
@@ -253,8 +256,18 @@ class WalSession:
             return
         self._probe = None
         if self._reply_deadline is not None:
-            settled = self._acks.confirmed >= self._received
-            self._reply_deadline = None if settled else time.monotonic() + REPLY_SECONDS
+            self._reply_deadline = self._next_reply_deadline()
+
+    def _next_reply_deadline(self) -> float | None:
+        """By when something more must become durable for a server that asks; None when everything is."""
+        if self._acks.confirmed >= self._received:
+            return None
+        return time.monotonic() + (WHOLE_REPLY_SECONDS if self._waits_for_open_segment else REPLY_SECONDS)
+
+    @property
+    def _waits_for_open_segment(self) -> bool:
+        """Whether all that is not durable is in the open segment, which is not shipped as it grows."""
+        return self._settings.flush_seconds is None and self._acks.confirmed >= self._segment.name.start
 
     def _report_if_due(self) -> None:
         late = time.monotonic() - self._last_status >= self._settings.status_seconds
@@ -302,6 +315,11 @@ class WalSession:
 
     def _check_store(self) -> None:
         if self._reply_deadline is not None and time.monotonic() > self._reply_deadline:
+            if self._waits_for_open_segment:
+                raise ConnectionLost(
+                    "the server waits for WAL of the open segment, which is shipped when it is complete",
+                    detail="it is probably stopping; the slot keeps the WAL",
+                )
             raise StoreUnavailable(
                 "the server asks for an answer and nothing became durable for 5 s", detail="it may be stopping"
             )

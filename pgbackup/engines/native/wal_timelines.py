@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory, history_name, parse_history
+from pgbackup.engines.base import WalShipping
 from pgbackup.errors import CorruptObject, PostgresError, WrongCluster
 from pgbackup.postgres.replication import ReplicationConnection
 from pgbackup.repository import keys
-from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 
 # The first record of a timeline (end of recovery, with its time and CRC) fits in this, page headers included.
@@ -41,7 +41,7 @@ def truncated(history: TimelineHistory, timeline: int) -> TimelineHistory:
 
 
 def store_histories(
-    store: ObjectStore, codec: Codec, catalog: Catalog, connection: ReplicationConnection, history: TimelineHistory
+    shipping: WalShipping, catalog: Catalog, connection: ReplicationConnection, history: TimelineHistory
 ) -> None:
     """Put the history files of the server's timeline and its ancestors, where absent.
 
@@ -60,10 +60,9 @@ def store_histories(
         except PostgresError:
             # The server may have dropped an ancestor's file; its own names the same forks.
             continue
-        key = keys.wal(history_name(timeline), codec.extension)
-        if not store.put_if_absent(key, codec.encode(text.encode())):
-            stored = codec.decode(key, store.get(key)).decode("utf-8", "replace")
-            _same_history(parse_history(timeline, stored), ours)
+        stored = shipping.put_history(history_name(timeline), text.encode())
+        if stored is not None:
+            _same_history(parse_history(timeline, stored.decode("utf-8", "replace")), ours)
 
 
 def _same_history(known: TimelineHistory, ours: TimelineHistory) -> None:

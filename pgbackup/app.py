@@ -6,6 +6,7 @@ uses; imports are late for the same reason (boto3 alone takes 0.3 s).
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -201,7 +202,7 @@ class App:
         status, desk = LatestStatus(), AlertDesk(from_settings.desk(self.settings))
         residents: list[Resident] = []
         desk.start()
-        with self._serve(status, residents):
+        with self._serve(status, residents), self._tell_systemd(status, residents, stop):
             if not wait_for_server(self.repository_url, stop, desk, status, from_settings.limits(self.settings)):
                 desk.finish(self.settings.stop_timeout.total_seconds() / 2)
                 return
@@ -224,10 +225,21 @@ class App:
         from pgbackup.web.pages import WebSources
         from pgbackup.web.server import WebServer
 
-        def worker_states() -> list[WorkerState]:
-            return residents[0].worker_states() if residents else []
+        sources = WebSources(status.get, lambda: _worker_states(residents), lambda: datetime.now(UTC), __version__)
+        return WebServer(listen, sources)
 
-        return WebServer(listen, WebSources(status.get, worker_states, lambda: datetime.now(UTC), __version__))
+    def _tell_systemd(
+        self, status: LatestStatus, residents: Sequence[Resident], stop: StopSignal
+    ) -> AbstractContextManager[object]:
+        """Readiness and the watchdog, where systemd started us."""
+        from pgbackup.supervisor.sd_notify import NoticeSources, NotifySocket, ServiceNotices
+
+        where = NotifySocket.from_environ(os.environ, os.getpid())
+        if where is None:
+            return nullcontext()
+        seconds = self.settings.stop_timeout.total_seconds()
+        sources = NoticeSources(lambda: _worker_states(residents), status.get, lambda: datetime.now(UTC), stop, seconds)
+        return ServiceNotices(where, sources)
 
     def alert_channels(self) -> Channels:
         """The channels of the settings, and what is wrong with them."""
@@ -290,6 +302,11 @@ class App:
             page_checksums=settings.page_checksums,
         )
         return take_backup(request, progress, stop)
+
+
+def _worker_states(residents: Sequence[Resident]) -> list[WorkerState]:
+    """None before the resident process is put together."""
+    return residents[0].worker_states() if residents else []
 
 
 def _unknown_cluster(exc: PgbackupError) -> ConfigError:

@@ -35,6 +35,7 @@ COMMANDS = {
     "gaps": "List WAL that is lost, and acknowledge it.",
     "expire": "Show or remove what the retention no longer keeps.",
     "alerts": "Try the channels that alerts are sent through.",
+    "livez": "Ask the pgbackup that runs here whether it lives: for health checks.",
     "init": "Print or run the SQL that makes the role.",
     "wal-fetch": "What restore_command calls.",
     "wal-push": "What archive_command may call.",

@@ -29,6 +29,7 @@ from pgbackup.config.fields import (
     setting,
     size,
 )
+from pgbackup.config.listen import DEFAULT_LISTEN
 
 _SECOND = timedelta(seconds=1)
 _MINUTE = timedelta(minutes=1)
@@ -157,7 +158,7 @@ class HealthSection(BaseSettings):
         30 * _MINUTE, "WAL that is older and not in the repository is critical."
     )
     http: ListenText = setting(
-        "127.0.0.1:8778", "Where `run` serves `/livez`, `/readyz`, `/metrics` and `/status.json`; `off` for nowhere."
+        DEFAULT_LISTEN, "Where `run` serves `/livez`, `/readyz`, `/metrics` and `/status.json`; `off` for nowhere."
     )
 
 

@@ -124,14 +124,22 @@ class MadeRepository:
             files, start, stop, timeline=timeline, algorithm=algorithm, system_identifier=self.system_identifier
         )
         self.put(keys.manifest(name, extension), manifest)
-        documents = self.documents(start, stop, timeline=timeline, minutes=minutes, **extras)
+        stored = sum(info.size_bytes for info in self.store.list(keys.tar_folder(name)))
+        documents = self.documents(start, stop, timeline=timeline, minutes=minutes, stored_bytes=stored, **extras)
         self.store.put(keys.metadata(name), documents.metadata())
         self.store.put(keys.files_metadata(name), b"".join(files_metadata(((p, 1.5e9) for p in files), {})))
         self.store.put(keys.sentinel(name), documents.sentinel())
         return name
 
     def documents(
-        self, start: Lsn, stop: Lsn, *, timeline: int = 1, minutes: int = 0, **extras: object
+        self,
+        start: Lsn,
+        stop: Lsn,
+        *,
+        timeline: int = 1,
+        minutes: int = 0,
+        stored_bytes: int = 100,
+        **extras: object,
     ) -> BackupDocuments:
         moment = NOON + timedelta(minutes=minutes)
         more: dict[str, object] = {"manifest": f"backup_manifest.{self.codec.extension}", "label": "by hand"} | extras
@@ -146,7 +154,7 @@ class MadeRepository:
             hostname="db-1",
             data_directory="/var/lib/postgresql/18/main",
             raw_bytes=1000,
-            stored_bytes=100,
+            stored_bytes=stored_bytes,
             permanent=False,
             tablespaces=(Tablespace(16384, "/mnt/ts 1"),),
             extras=BackupExtras(version="0.1.0", segment_bytes=self.segment_bytes, **more),  # type: ignore[arg-type]

@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 
 from pgbackup.core.catalog import Backup, Catalog, Reach
 from pgbackup.core.findings import Finding, Severity, worst
-from pgbackup.core.health_backups import backup_findings
+from pgbackup.core.health_backups import backup_findings, done_at
 from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, RepositoryView, ServerView, Window
 from pgbackup.core.health_wal import wal_findings
 from pgbackup.core.known_gaps import gap_findings
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.schedule_spec import next_due
+
+_NAMED = 3
 
 
 def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
@@ -46,7 +48,7 @@ def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
         durable=reach.end if reach else None,
         last_backup=newest.name if newest else "",
         last_backup_finished=newest.finished if newest else None,
-        next_due=next_due(limits.schedule, newest.finished, limits.tz) if newest else now,
+        next_due=next_due(limits.schedule, done_at(newest), limits.tz) if newest else now,
         facts=facts,
     )
 
@@ -148,6 +150,22 @@ def _repository(view: RepositoryView, server: ServerView | None) -> Iterator[Fin
             Severity.CRITICAL,
             f"another process writes to this repository: {view.other_writer}",
             "Stop one of the two: each server needs a repository prefix of its own.",
+        )
+    if view.unreadable:
+        yield Finding(
+            "repository:unreadable",
+            Severity.CRITICAL,
+            f"the repository lists what it does not give: {view.unreadable}",
+            "See who may read the bucket and its keys, and its lifecycle rules: an archive class holds no backups.",
+        )
+    if view.replaced:
+        yield Finding(
+            "repository:replaced",
+            Severity.CRITICAL,
+            f"what never changes was replaced by something else: {', '.join(view.replaced[:_NAMED])}"
+            + (f" and {len(view.replaced) - _NAMED} more" if len(view.replaced) > _NAMED else ""),
+            "Find out who writes to the bucket; take a base backup, and run `pgbackup verify`.",
+            {"replaced": len(view.replaced)},
         )
     if view.missing_bookkeeping:
         yield Finding(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from pgbackup.core.catalog import Catalog
+from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthLimits, JobView, RepositoryView
 from pgbackup.core.schedule_spec import next_due
 
 _CRITICAL_FAILURES = 3
+_SHOWN = 3
 
 
 def backup_findings(
@@ -23,8 +24,14 @@ def backup_findings(
     yield from _verification(view, limits, now)
 
 
+def done_at(backup: Backup) -> datetime:
+    """When a backup was done, for the schedule: never later than the store knows of it, should a clock have been wrong.
+    Otherwise one "of 2035" would count as the newest for years, and none would be missed."""
+    return min(backup.finished, backup.modified)
+
+
 def _presence(catalog: Catalog, job: JobView | None, limits: HealthLimits, now: datetime) -> Iterator[Finding]:
-    finished = [b.finished for b in catalog.backups if not catalog.why_not_restorable(b)]
+    finished = [done_at(b) for b in catalog.backups if not catalog.why_not_restorable(b)]
     if not finished:
         yield _none(catalog, job)
         return
@@ -72,6 +79,15 @@ def _damaged(catalog: Catalog) -> Iterator[Finding]:
             f"the newest base backup, {newest.name}, cannot be restored: {problem}",
             "Mend the cause and take another with `pgbackup backup`; damaged pages are damaged on the server as well.",
             {"backup": newest.name},
+        )
+    others = [b.name for b in catalog.backups if b.problem and b is not newest]
+    if others:
+        yield Finding(
+            "backup:older-not-restorable",
+            Severity.WARNING,
+            f"{len(others)} older base backups cannot be restored: {', '.join(others[:_SHOWN])}",
+            "Moments that only they lead to are lost; `pgbackup list` says what is wrong with each.",
+            {"backups": len(others)},
         )
 
 

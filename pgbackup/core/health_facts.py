@@ -28,7 +28,8 @@ class LastRun:
 @dataclass(frozen=True, slots=True)
 class RepositoryView:
     """One look at the bucket. ``other_writer`` names the live holder of the lease when it is not the one asked for;
-    ``missing_bookkeeping`` the objects of ours that should be there."""
+    ``missing_bookkeeping`` the objects of ours that should be there, ``replaced`` backups and objects that are not
+    what they were, ``unreadable`` what became of reading an object that is listed."""
 
     catalog: Catalog
     looked: datetime
@@ -36,6 +37,8 @@ class RepositoryView:
     other_writer: str = ""
     missing_bookkeeping: tuple[str, ...] = ()
     verification: LastRun | None = None
+    replaced: tuple[str, ...] = ()
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

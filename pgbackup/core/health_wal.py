@@ -31,6 +31,7 @@ def wal_findings(
         return
     yield from _behind(server, reach, wal_age, limits)
     yield from _hole(view.catalog, server, reach)
+    yield from _holes_before(view.catalog, server, newest)
     if not server.in_recovery and reach.end > server.position_after:
         yield _server_behind(server, reach.end)
 
@@ -79,6 +80,29 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach) -> Iterator[Findin
         "No moment after it can be recovered until a new base backup is finished: run `pgbackup backup`.",
         {"timeline": blocked.timeline, "lsn": str(blocked.start), "server_timeline": server.timeline},
     )
+
+
+def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Iterator[Finding]:
+    """WAL that is missing between an older backup and the next: moments that the retention promises are lost.
+
+    Of permanent backups expiry keeps no more WAL than makes them consistent, so nothing is missing after them.
+    """
+    behind = [b for b in catalog.backups if b.start_lsn < newest.start_lsn and not b.permanent]
+    told = set()
+    for backup in behind:
+        reach = None if catalog.why_not_restorable(backup) else catalog.reach(backup, server.timeline)
+        blocked = reach.blocked_by if reach is not None and reach.end < newest.start_lsn else None
+        if blocked is None or blocked in told or gap_of(catalog.known_gaps, blocked) is not None:
+            continue
+        told.add(blocked)
+        yield Finding(
+            f"wal:hole:{blocked.timeline}/{blocked.start}",
+            Severity.WARNING,
+            f"WAL segment {blocked} is missing from the repository; what came after the next base backup can be "
+            "recovered",
+            "No moment between it and that backup can be recovered; find out who deleted it.",
+            {"timeline": blocked.timeline, "lsn": str(blocked.start), "backup": backup.name},
+        )
 
 
 def _server_behind(server: ServerView, end: Lsn) -> Finding:

@@ -1,20 +1,45 @@
-"""Whether the objects of a sealed backup are all there, as one listing of its folder shows.
+"""Whether the objects of a sealed backup are all there, as a listing of its folder shows.
 
 The seal says how many bytes were stored, and parts are numbered from 1: what somebody deleted behind our back is seen
-without reading anything.
+without reading anything. One listing shows the folders of all backups; memory: the keys of one of them at a time.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.repository import keys
-from pgbackup.storage.base import ObjectStore
+from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 _PART = re.compile(r"part_(\d+)\.tar")
 _NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """What of a backup's folder never changes once it is sealed: how many objects, their bytes, and a digest of their
+    names, sizes and etags that does not depend on the order."""
+
+    objects: int = 0
+    bytes: int = 0
+    digest: int = 0
+
+    def with_object(self, info: ObjectInfo) -> Folder:
+        """With one more object; documents do not count, which other tools rewrite (to mark a backup permanent)."""
+        if info.key.endswith(".json"):
+            return self
+        return Folder(self.objects + 1, self.bytes + info.size_bytes, self.digest ^ fingerprint(info))
+
+
+def fingerprint(info: ObjectInfo) -> int:
+    """64 bits of an object's key, size and etag."""
+    text = f"{info.key}\0{info.size_bytes}\0{info.etag}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def missing_objects(store: ObjectStore, backup: Backup) -> str:
@@ -22,7 +47,43 @@ def missing_objects(store: ObjectStore, backup: Backup) -> str:
 
     Raises what the store raises.
     """
-    listed = {info.key: info.size_bytes for info in store.list(keys.backup_folder(backup.name))}
+    return _missing({info.key: info.size_bytes for info in store.list(keys.backup_folder(backup.name))}, backup)
+
+
+def with_missing_objects(store: ObjectStore, catalog: Catalog) -> Catalog:
+    """The catalog in which a backup that is not whole has that as its problem. Raises what the store raises."""
+    return with_folders(store, catalog)[0]
+
+
+def with_folders(store: ObjectStore, catalog: Catalog) -> tuple[Catalog, dict[str, Folder]]:
+    """The same, and what the folder of each backup holds: one listing for all of them."""
+    wanted = {backup.name: backup for backup in catalog.backups}
+    folders, problems = {name: Folder() for name in wanted}, dict.fromkeys(wanted, "")
+    seen = set()
+    for name, infos in _by_folder(store.list(keys.BASEBACKUPS)):
+        if name not in wanted:
+            continue
+        seen.add(name)
+        sizes = {}
+        for info in infos:
+            folders[name] = folders[name].with_object(info)
+            sizes[info.key] = info.size_bytes
+        problems[name] = _missing(sizes, wanted[name])
+    for name in wanted.keys() - seen:
+        problems[name] = _missing({}, wanted[name])
+    # Expiry removes the seal first: whose seal is gone by now is a backup that is being removed, not a damaged one.
+    gone = {name for name, problem in problems.items() if problem and store.head(keys.sentinel(name)) is None}
+    backups = tuple(replace(b, problem=b.problem or problems[b.name]) for b in catalog.backups if b.name not in gone)
+    return replace(catalog, backups=backups), folders
+
+
+def _by_folder(infos: Iterable[ObjectInfo]) -> Iterator[tuple[str, Iterator[ObjectInfo]]]:
+    """The objects below ``basebackups_005/`` by their backup; what lies in no folder (the seals) is left out."""
+    inside = (info for info in infos if "/" in info.key.removeprefix(keys.BASEBACKUPS))
+    yield from groupby(inside, key=lambda info: info.key.removeprefix(keys.BASEBACKUPS).partition("/")[0])
+
+
+def _missing(listed: Mapping[str, int], backup: Backup) -> str:
     folder = keys.tar_folder(backup.name)
     sizes = {key.removeprefix(folder): size for key, size in listed.items() if key.startswith(folder)}
     if not any(name.startswith("pg_control.tar") and size for name, size in sizes.items()):
@@ -38,13 +99,3 @@ def missing_objects(store: ObjectStore, backup: Backup) -> str:
     lost = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
     named = f": part {', '.join(map(str, lost[:_NAMED]))} is missing" if lost else ""
     return f"its parts hold {sum(sizes.values())} bytes, not {backup.stored_bytes}{named}"
-
-
-def with_missing_objects(store: ObjectStore, catalog: Catalog, *, newest_only: bool = False) -> Catalog:
-    """The catalog in which a backup that is not whole has that as its problem: a LIST for each backup looked at."""
-    restorable = [backup for backup in catalog.backups if not catalog.why_not_restorable(backup)]
-    if newest_only:
-        restorable = sorted(restorable, key=lambda backup: backup.finished)[-1:]
-    problems = {backup.name: missing_objects(store, backup) for backup in restorable}
-    backups = tuple(replace(b, problem=b.problem or problems.get(b.name, "")) for b in catalog.backups)
-    return replace(catalog, backups=backups)

@@ -1,9 +1,12 @@
 """The catalog kept up to date with few LIST requests: only what is new is listed, everything once in a while.
 
 New WAL sorts after old WAL, so a listing that begins at the newest whole segment shows all that came since, and shows
-that this segment is still there. What does not fit (that segment is gone, a backup or a bookkeeping object vanished) is
-answered with a full listing at once, and so is an age of ``full_seconds``. While nothing moves one LIST a look is
-enough: WAL, backups and bookkeeping take turns, so an emptied bucket is seen at the next look.
+that this segment is still there. Beside that each look walks on through everything that is stored (bucket_audit.py), a
+LIST of a thousand objects at a time. What does not fit (an object is gone, or is another one) is answered with a full
+listing at once, and so is an age of ``full_seconds``.
+
+While nothing moves a look is one LIST: the walk, which in a repository of less than a thousand objects shows all of it;
+in a larger one it takes turns with WAL, backups and bookkeeping, so an emptied bucket is seen at the next look.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from datetime import datetime
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.lsn import SegmentName
 from pgbackup.repository import keys
-from pgbackup.repository.backup_objects import with_missing_objects
+from pgbackup.repository.backup_objects import Folder, with_folders
+from pgbackup.repository.bucket_audit import BucketAudit
 from pgbackup.repository.catalog_reader import CatalogReader
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.wal_listing import WalListing, read_wal_listing
 from pgbackup.storage.base import ObjectStore
 
 FULL_SECONDS = 3600.0
+_PAGES_MOVING = 2
 _OURS = (keys.CLUSTER,)
 """Bookkeeping that is there as soon as anything was shipped, and stays."""
 
@@ -37,6 +42,10 @@ class CatalogWatch:
         self._catalog: Catalog | None = None
         self._last_full = 0.0
         self._turn = 0
+        self._audit = BucketAudit(store)
+        self._one_page = True
+        self._whole: dict[str, Folder] = {}
+        self._replaced: dict[str, None] = {}
         self.missing_bookkeeping: tuple[str, ...] = ()
         """Bookkeeping objects that an earlier look or the backups prove were there, and are not now."""
 
@@ -53,12 +62,32 @@ class CatalogWatch:
         self._catalog = fresh or self._read_all(now)
         return self._catalog, fresh is None
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """What was replaced by something else under our eyes: backups, and segments of WAL by their keys."""
+        return (*self._replaced, *self._audit.replaced)
+
+    def forget_replaced(self, backup: str) -> None:
+        """This backup and the WAL since it have been read, and are whole."""
+        first = keys.wal(backup.removeprefix("base_")[:24], "")
+        self._replaced.pop(backup, None)
+        for key in [key for key in self._audit.replaced if key >= first]:
+            del self._audit.replaced[key]
+
+    @property
+    def sample(self) -> str:
+        """The key of some object that the last look has seen, to try whether it can be read; empty for none."""
+        return self._audit.sample
+
     def forget(self) -> None:
         """List everything at the next look."""
         self._catalog = None
 
     def _read_all(self, now: float) -> Catalog:
-        catalog = with_missing_objects(self._store, self._reader.read(), newest_only=True)
+        ledger = self._audit.read_ledger()
+        catalog, folders = with_folders(self._store, self._reader.read())
+        self._note_replaced(catalog, folders)
+        self._audit.begin(folders, ledger)
         self._last_full = now
         self.missing_bookkeeping = self._find_missing(catalog)
         return catalog
@@ -68,15 +97,38 @@ class CatalogWatch:
         if moving:
             catalog = self._refresh_wal(known)
             catalog = self._refresh_backups(catalog) if catalog else None
-            return self._refresh_marks(catalog) if catalog else None
+            catalog = self._refresh_marks(catalog) if catalog else None
+            return self._walk(catalog, pages=_PAGES_MOVING) if catalog else None
         self._turn += 1
-        match self._turn % 3:
+        if self._one_page or self._turn % 2:
+            return self._walk(known, pages=1)
+        match self._turn // 2 % 3:
             case 0:
                 return self._refresh_wal(known)
             case 1:
                 return self._refresh_backups(known)
             case _:
                 return known if self._find_missing(known) == self.missing_bookkeeping else None
+
+    def _walk(self, catalog: Catalog, *, pages: int) -> Catalog | None:
+        for page in range(pages):
+            fits, ended = self._audit.page(catalog, resting=pages == 1)
+            if not fits:
+                return None
+            if ended:
+                self._one_page = page == 0
+                break
+        else:
+            self._one_page = False
+        return catalog
+
+    def _note_replaced(self, catalog: Catalog, folders: dict[str, Folder]) -> None:
+        """A sealed backup never changes. What is missing is told as its problem, and may come back."""
+        whole = {backup.name: folders[backup.name] for backup in catalog.backups if not backup.problem}
+        for name in whole.keys() & self._whole.keys():
+            if whole[name] != self._whole[name]:
+                self._replaced[name] = None
+        self._whole = {name: whole.get(name, folder) for name, folder in self._whole.items() if name in folders} | whole
 
     def _refresh_wal(self, known: Catalog) -> Catalog | None:
         newest = _newest_segment(known)

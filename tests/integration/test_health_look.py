@@ -11,15 +11,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pgbackup.core.health import evaluate
-from pgbackup.core.health_facts import Health, HealthLimits
+from pgbackup.core.health_facts import Health, HealthLimits, LastRun
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.core.wal_clock import WalClock
-from pgbackup.engines.native.health_look import HealthLook, LookPorts
+from pgbackup.engines.native.health_look import HealthLook, LookPorts, write_last_run
 from pgbackup.engines.native.lease import Lease
-from pgbackup.errors import StoreUnavailable
+from pgbackup.errors import StoreDenied, StoreUnavailable
 from pgbackup.postgres.server_look import look
 from pgbackup.postgres.session import Session
 from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository import keys
+from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.storage.memory import MemoryStore
 from tests.base_backups import take
@@ -129,6 +131,51 @@ def test_an_emptied_bucket_is_red_at_the_next_look(watched: Watched) -> None:
             assert watched.health().verdict == "ok"
         watched.store.delete([info.key for info in watched.store.list()])
         assert "backup:none" in watched.finding_keys()
+
+
+def test_every_lost_or_replaced_object_is_told_at_the_next_look(watched: Watched) -> None:
+    """One part of either backup, one segment between them, or something else in the place of each."""
+    store = watched.store
+    with watched.shipping() as stream:
+        take(watched.server, store)
+        for _ in range(3):
+            watched.server.execute("SELECT pg_switch_wal()")
+            watched.server.execute("SELECT txid_current()")
+        stream.wait_confirmed(flush_lsn(watched.server))
+        take(watched.server, store)
+        watched.wait_verdict("ok")
+        watched.health()
+        older, newer = (backup.name for backup in read_catalog(store, ZSTD).backups)
+        between = sorted(i.key for i in store.list(keys.WAL) if i.key < keys.wal(newer[5:], ""))[-1]
+        lost = {
+            next(i.key for i in store.list(keys.tar_folder(older)) if "/part_" in i.key): "backup:older-not-restorable",
+            next(
+                i.key for i in store.list(keys.tar_folder(newer)) if "/part_" in i.key
+            ): "backup:newest-not-restorable",
+            between: "wal:hole:",
+        }
+        for key, finding in lost.items():
+            data = store.get(key)
+            store.delete([key])
+            assert any(found.startswith(finding) for found in watched.finding_keys()), key
+            store.put(key, bytes(reversed(data)))
+            assert "repository:replaced" in watched.finding_keys()
+            watched._look._ports.watch.forget_replaced("")
+            watched.health()
+        write_last_run(store, keys.VERIFICATION, LastRun(datetime.now(UTC), ok=False, summary="1 object damaged"))
+        assert "verify:failed" in watched.finding_keys(), "not an hour later"
+
+
+def test_what_is_listed_and_cannot_be_read_is_red(watched: Watched) -> None:
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        watched.health()
+        watched.store.fail_next("open_read", StoreDenied("the object is in an archive class"), 1)
+        assert watched.finding_keys() == {"repository:unreadable"}
+        watched.store.fail_next("open_read", StoreDenied("the object is in an archive class"), 1)
+        assert watched.finding_keys() == {"repository:unreadable"}, "the same one is tried again"
+        assert watched.health().verdict == "ok"
 
 
 def test_what_cannot_be_seen_is_red(watched: Watched) -> None:

@@ -22,6 +22,7 @@ from pgbackup.engines.native.expire_objects import ExpiryStopped, Removed, Remov
 from pgbackup.engines.native.expire_record import ExpiryRecord, read_record
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
+from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
@@ -81,7 +82,7 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
     # Before the catalog: a backup that is sealed in between is then in both, never in neither.
     parsed = (keys.parse_intent(info.key) for info in request.store.list(keys.INTENTS))
     claimed = frozenset(UnderWay(*each) for each in parsed if each is not None)
-    catalog = read_catalog(request.store, request.codec)
+    catalog = with_missing_objects(request.store, read_catalog(request.store, request.codec))
     previous = record.listing if record is not None else None
     if previous is not None and request.accept_missing:
         previous = replace(previous, backups=frozenset())

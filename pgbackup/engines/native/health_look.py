@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.durability import durability
-from pgbackup.core.health import durable_end
+from pgbackup.core.health import durable_end, newest_restorable
 from pgbackup.core.health_facts import HealthFacts, LastRun, RepositoryView, ServerView
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.native.lease import Lease
@@ -46,6 +46,8 @@ class HealthLook:
         self._ports = ports
         self._clock = clock
         self._store_clock: tuple[datetime, datetime] | None = None
+        self._unreadable = ""
+        self._replaced_since: datetime | None = None
         self._verification: LastRun | None = None
         self._position: object = None
         self._caught_up = False
@@ -97,8 +99,10 @@ class HealthLook:
         moving = position is None or position != self._position or not self._caught_up
         try:
             catalog, full = self._ports.watch.look(time.monotonic(), moving=moving)
+            self._read_clock()
             if full:
                 self._read_what_rarely_changes()
+            unreadable = self._try_to_read()
             other = self._other_writer() if moving or full else ""
         except PgbackupError as exc:
             self._position = None
@@ -111,13 +115,52 @@ class HealthLook:
             other_writer=other,
             missing_bookkeeping=self._ports.watch.missing_bookkeeping,
             verification=self._verification,
+            replaced=self._replaced(catalog),
+            unreadable=unreadable,
         )
         return view, ""
 
-    def _read_what_rarely_changes(self) -> None:
+    def _read_clock(self) -> None:
         begun = datetime.now(UTC)
         shown = self._ports.store.clock()
         self._store_clock = (shown, begun + (datetime.now(UTC) - begun) / 2) if shown else None
+
+    def _try_to_read(self) -> str:
+        """Read the begin of some object that is listed, of one that could not be read until it can or is gone.
+
+        Returns what is wrong, for people. What a listing shows may be out of reach: by rights, by a lost key of the
+        store, or in an archive class.
+        """
+        key, self._unreadable = self._unreadable or self._ports.watch.sample, ""
+        if not key:
+            return ""
+        try:
+            with self._ports.store.open_read(key) as stream:
+                if stream.read(1):
+                    return ""
+            problem = "it is empty"
+        except ObjectMissing:
+            if not any(info.key == key for info in self._ports.store.list(key)):
+                return ""
+            problem = "it is listed, and is not there"
+        except PgbackupError as exc:
+            if exc.retryable:
+                raise
+            problem = str(exc)
+        self._unreadable = key
+        return f"{key}: {problem}"
+
+    def _replaced(self, catalog: Catalog) -> tuple[str, ...]:
+        """What was replaced, until a later verification has read it and found it whole."""
+        run, since = self._verification, self._replaced_since
+        if since is not None and run is not None and run.ok and run.finished > since:
+            newest = newest_restorable(catalog)
+            self._ports.watch.forget_replaced(newest.name if newest else "")
+        found = self._ports.watch.replaced
+        self._replaced_since = (since or datetime.now(UTC)) if found else None
+        return found
+
+    def _read_what_rarely_changes(self) -> None:
         self._verification = read_last_run(self._ports.store, keys.VERIFICATION)
 
     def _other_writer(self) -> str:

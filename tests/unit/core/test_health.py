@@ -10,6 +10,7 @@ import pytest
 
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, JobView, LastRun, RepositoryView, StreamView
+from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.schedule_spec import ScheduleSpec
 from tests.made_catalog import at, backup, catalog, minutes
 from tests.made_health import LIMITS, NOW, green, green_catalog, judged, keys, server
@@ -44,6 +45,8 @@ SPOILED = {
     "stream:stopped": green(stream=StreamView(streaming=False, problem="other bytes", permanent=True)),
     "clock:server": green(server=server(clock=NOW + timedelta(minutes=20))),
     "clock:store": green(repository=RepositoryView(green_catalog(), NOW, clock=NOW - timedelta(minutes=20))),
+    "repository:unreadable": with_catalog(green_catalog(), unreadable="wal_005/x.zst: access denied"),
+    "repository:replaced": with_catalog(green_catalog(), replaced=("wal_005/x.zst",)),
     "verify:failed": with_catalog(green_catalog(), verification=LastRun(NOW, ok=False, summary="1 object damaged")),
 }
 
@@ -145,3 +148,46 @@ def test_findings_of_others_count_and_the_worst_comes_first() -> None:
     bad = Finding("z:bad", Severity.CRITICAL, "bad", "Run.")
     health = judged(green(others=(mild, bad)))
     assert (health.verdict, keys(health)) == ("critical", ["z:bad", "a:mild"])
+
+
+def test_a_hole_between_two_backups_is_told_although_all_after_it_is_there() -> None:
+    made = catalog(
+        [backup(3.2, 4.5, minute=0), backup(10.1, 11.5, minute=60)], {1: [*range(3, 7), *range(8, 21)]}, {(1, 21): 0.5}
+    )
+    health = judged(with_catalog(made))
+    assert (health.verdict, keys(health)) == ("warning", [f"wal:hole:1/{at(7)}"])
+    assert health.window is not None
+    assert health.window.earliest == minutes(60)
+
+
+def test_after_a_permanent_backup_wal_may_be_gone() -> None:
+    """Expiry keeps only what makes it consistent."""
+    made = catalog(
+        [backup(3.2, 4.5, minute=0, permanent=True), backup(10.1, 11.5, minute=60)], {1: [3, 4, *range(10, 21)]},
+        {(1, 21): 0.5},
+    )  # fmt: skip
+    assert judged(with_catalog(made)).verdict == "ok"
+
+
+def test_a_known_gap_between_two_backups_is_told_once() -> None:
+    gap = KnownGap(1, at(7), at(8), minutes(20), "lost", acknowledged=minutes(30))
+    made = catalog(
+        [backup(3.2, 4.5, minute=0), backup(10.1, 11.5, minute=60)], {1: [*range(3, 7), *range(8, 21)]}, {(1, 21): 0.5}
+    )
+    assert judged(with_catalog(replace(made, known_gaps=(gap,)))).verdict == "ok"
+
+
+def test_an_older_backup_that_lost_objects_is_no_green() -> None:
+    made = green_catalog()
+    broken = replace(made.backups[0], problem="its parts hold 1 bytes, not 2")
+    health = judged(with_catalog(replace(made, backups=(broken, made.backups[1]))))
+    assert (health.verdict, keys(health)) == ("warning", ["backup:older-not-restorable"])
+
+
+def test_a_backup_of_the_future_does_not_hide_that_none_comes() -> None:
+    """A clock was wrong by years when it was taken; the store knows since when it is there."""
+    made = green_catalog()
+    future = replace(made.backups[1], finished=minutes(60) + timedelta(days=4000))
+    facts = with_catalog(replace(made, backups=(made.backups[0], future)))
+    assert judged(facts).verdict == "ok"
+    assert "backup:overdue" in keys(judged(facts, now=minutes(60) + timedelta(hours=2)))

@@ -272,3 +272,19 @@ def test_another_clusters_record_refuses(made: MadeRepository) -> None:
     made.store.put(keys.EXPIRY, json.dumps(document).encode())
     report: ExpiryReport = run_expiry(request(made))
     assert "several clusters" in report.plan.refusal
+
+
+def test_a_newest_backup_whose_part_was_deleted_is_no_reason_to_remove_an_older_one(made: MadeRepository) -> None:
+    """What the seal says is not enough: somebody deleted an object behind our back."""
+    part = next(i.key for i in made.store.list(keys.tar_folder(name(1, 40))) if "/part_" in i.key)
+    made.store.delete([part])
+    report = run_expiry(request(made))
+    assert "cannot be restored" in report.plan.refusal
+    assert len(names(made)) == 4
+
+
+def test_backups_that_lack_objects_fill_no_place_of_the_policy(made: MadeRepository) -> None:
+    control = next(i.key for i in made.store.list(keys.tar_folder(name(1, 30))) if "/pg_control" in i.key)
+    made.store.delete([control])
+    run_expiry(request(made))
+    assert name(1, 20) in names(made), "the second of two that can be restored"

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.errors import StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.repository.gap_ledger import acknowledge_gap, record_gap
 from tests.made_backup import NOON, MadeRepository
 
 
@@ -61,7 +63,19 @@ def test_at_rest_a_look_costs_one_list_and_no_reading(made: MadeRepository) -> N
     made.store.calls.clear()
     for look in range(1, 31):
         assert not watch.look(look * 60.0, moving=False)[1]
-    assert made.store.calls == {"list": 10, "list_level": 20}
+    assert made.store.calls == {"list": 30}
+
+
+def test_at_rest_a_look_costs_one_list_where_there_is_much(made: MadeRepository) -> None:
+    """More than a page: the walk and what changes take turns."""
+    for number in range(4, 2000):
+        made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
+    watch = watching(made)
+    watch.look(1.0, moving=False)
+    made.store.calls.clear()
+    for look in range(2, 32):
+        assert not watch.look(float(look), moving=False)[1]
+    assert sum(made.store.calls.values()) == 30
 
 
 def test_everything_is_listed_again_after_a_while(made: MadeRepository) -> None:
@@ -149,3 +163,131 @@ def test_every_look_agrees_with_a_full_reading(steps: list[str]) -> None:
             marks += 1
             store.put(keys.mark(NOON + timedelta(seconds=marks), timeline, Lsn(number << 20)), b"")
         assert what_counts(watch.look(float(second), moving=True)[0]) == what_counts(read_catalog(store, made.codec))
+
+
+# -- what vanished or was replaced somewhere in the middle -------------------------------------------------------
+
+
+@pytest.fixture
+def large() -> MadeRepository:
+    """Three whole backups, WAL of several pages on two timelines, time marks, pieces."""
+    made = MadeRepository()
+    made.claim()
+    for number in range(3, 1200):
+        made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
+    made.put(keys.wal("00000002.history", "zst"), f"1\t{Lsn(1200 << 20)}\tx\n".encode())
+    for number in range(1200, 2400):
+        made.store.put(keys.wal(str(segment(number, 2)), "zst"), b"x")
+    made.store.put(keys.piece(str(segment(2400, 2)), 0, 100, "zst"), b"x")
+    for number, timeline in ((5, 1), (600, 1), (1800, 2)):
+        made.backup(Lsn((number << 20) + 40), Lsn(((number + 1) << 20) + 400), timeline=timeline, minutes=number)
+    for minute in range(50):
+        made.store.put(keys.mark(NOON + timedelta(minutes=minute), 1, Lsn((20 + minute) << 20)), b"")
+    return made
+
+
+def looks_until_full(watch: CatalogWatch, *, moving: bool) -> int:
+    for look in range(1, 40):
+        if watch.look(100.0 + look, moving=moving)[1]:
+            return look
+    raise AssertionError("it was never seen")
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_a_large_repository_that_rests_or_moves_is_not_listed_again_and_again(
+    large: MadeRepository, *, moving: bool
+) -> None:
+    watch = watching(large)
+    for look in range(1, 40):
+        assert not watch.look(float(look), moving=moving)[1]
+    assert watch.replaced == ()
+
+
+@pytest.mark.parametrize("moving", [True, False])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        keys.wal(str(segment(3)), "zst"),
+        keys.wal(str(segment(700)), "zst"),
+        keys.wal(str(segment(1199)), "zst"),
+        keys.wal(str(segment(1200, 2)), "zst"),
+        keys.wal(str(segment(2399, 2)), "zst"),
+        "part_002",
+        "pg_control",
+        keys.CLUSTER,
+    ],
+)
+def test_an_object_that_vanished_anywhere_is_missed(large: MadeRepository, lost: str, *, moving: bool) -> None:
+    watch = watching(large)
+    watch.look(1.0, moving=moving)
+    gone = [info.key for info in large.store.list() if lost in info.key]
+    large.store.delete(gone[:1])
+    assert looks_until_full(watch, moving=moving) <= (2 if moving else 8)
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_in_a_usual_repository_every_lost_object_is_missed_at_once(*, moving: bool) -> None:
+    made = MadeRepository()
+    made.claim()
+    for number in range(3, 60):
+        made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
+    made.store.put(keys.piece(str(segment(60)), 0, 100, "zst"), b"x")
+    for number in (5, 30):
+        made.backup(Lsn((number << 20) + 40), Lsn(((number + 1) << 20) + 400), minutes=number)
+    watch = watching(made)
+    for info in [*made.store.list(keys.BASEBACKUPS), *made.store.list(keys.WAL)]:
+        if info.key.endswith("files_metadata.json"):
+            continue  # nothing needs it
+        assert not watch.look(1.0, moving=moving)[1]
+        data = made.store.get(info.key)
+        made.store.delete([info.key])
+        catalog, full = watch.look(1.0, moving=moving)
+        assert full or catalog == watch_of(made), info.key
+        made.store.put(info.key, data)
+        watch.forget()
+        watch.look(1.0, moving=moving)
+
+
+def watch_of(made: MadeRepository) -> Catalog:
+    return CatalogWatch(made.store, made.codec).look(0.0, moving=True)[0]
+
+
+def test_what_was_replaced_is_named_until_it_was_read(large: MadeRepository) -> None:
+    watch = watching(large)
+    for look in range(20):
+        watch.look(float(look), moving=True)
+    wal = keys.wal(str(segment(700)), "zst")
+    large.store.put(wal, b"y")
+    part = next(info.key for info in large.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
+    large.store.put(part, bytes(len(large.store.get(part))))
+    for look in range(20):
+        watch.look(20.0 + look, moving=True)
+    name = keys.backup_name(1, Lsn((5 << 20) + 40), 1 << 20)
+    assert set(watch.replaced) == {wal, name}
+    watch.forget_replaced(name)
+    assert watch.replaced == ()
+
+
+def test_what_comes_back_as_it_was_is_not_called_replaced(large: MadeRepository) -> None:
+    watch = watching(large)
+    part = next(info.key for info in large.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
+    version = large.store._objects[part]
+    large.store.delete([part])
+    catalog, _ = watch.look(1.0, moving=True)
+    assert any("part" in backup.problem for backup in catalog.backups)
+    large.store._objects[part] = version
+    for look in range(2, 6):
+        catalog, _ = watch.look(float(look), moving=True)
+    assert not any(backup.problem for backup in catalog.backups)
+    assert watch.replaced == ()
+
+
+def test_an_acknowledged_gap_is_seen_at_the_next_look(made: MadeRepository) -> None:
+    gap = KnownGap(1, Lsn(5 << 20), Lsn(6 << 20), NOON, "lost")
+    record_gap(made.store, gap)
+    watch = watching(made)
+    watch.look(1.0, moving=False)
+    acknowledge_gap(made.store, gap, moment=NOON, by="me", comment="")
+    catalog, full = watch.look(2.0, moving=False)
+    assert full
+    assert catalog.known_gaps[0].acknowledged == NOON

@@ -122,10 +122,10 @@ class AlertDesk:
             self._runs[job] = uuid.uuid4().hex
             self._check_ins.note(monitor, "in_progress", run_id=self._runs[job])
 
-    def ended(self, job: str, seconds: float, error: PgbackupError | None) -> None:
+    def ended(self, job: str, seconds: float, problem: str) -> None:
         monitor = self._settings.monitors.get(job)
         if self._check_ins is not None and monitor is not None:
-            status = "error" if error else "ok"
+            status = "error" if problem else "ok"
             self._check_ins.note(monitor, status, run_id=self._runs.pop(job, None), seconds=round(seconds, 3))
 
     def _check_in_wal(self, health: Health) -> None:

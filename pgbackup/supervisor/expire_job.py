@@ -64,14 +64,15 @@ class ExpireJob:
         catalog = read_catalog(request.store, request.codec, with_marks=False)
         return min((backup.finished for backup in catalog.backups), default=datetime.now(UTC))
 
-    def work(self, stop: StopSignal) -> None:
-        """Plan and remove. Raises BackupError when it ended early, and what the store raises."""
+    def work(self, stop: StopSignal) -> str:
+        """Plan and remove; returns why it refused. Raises BackupError when it ended early, what the store raises."""
         report = run_expiry(replace(self._request(), stop=stop))
         self._note(report)
         if report.plan.refusal:
             _log.error("expiry refuses: %s. %s", report.plan.refusal, report.plan.hint)
         elif report.stopped:
             raise BackupError("expiry ended early", detail=report.stopped, hint="The next one goes on from there.")
+        return report.plan.refusal
 
     def _note(self, report: ExpiryReport) -> None:
         removed = report.removed

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pgbackup.config.settings import Settings
 from pgbackup.core.findings import Finding
 from pgbackup.core.health import newest_restorable
+from pgbackup.core.health_backups import done_at
 from pgbackup.core.health_facts import Health
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.core.worker_health import WorkerState
@@ -178,22 +179,23 @@ class Resident:
         newest = newest_restorable(read_catalog(self._store, self._codec, with_marks=False))
         if newest is None or any(gap.found >= newest.started for gap in read_gaps(self._store)):
             return None
-        return newest.finished
+        return done_at(newest)
 
     def _may_run(self) -> bool:
         with self._session() as session:
             facts = session.facts()
         return self._lease.acquire(facts.system_identifier, facts.timeline)
 
-    def _backup(self, stop: StopSignal) -> None:
+    def _backup(self, stop: StopSignal) -> str:
         """One base backup, unless an earlier one was copied and only has to be sealed: then that is the backup."""
         coverage = ResidentWal(self.progress, self._store)
         coverage.wait_streaming(stop)
         if resume_seals(self._store, self._settings.host, stop):
             now = datetime.now(UTC)
             if self._schedules.next_backup(self._last_backup(), now) > now:
-                return
+                return ""
         self._take_backup(coverage, stop)
+        return ""
 
     # -- health ---------------------------------------------------------------------------------------------------
 

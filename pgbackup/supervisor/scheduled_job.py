@@ -17,9 +17,11 @@ from typing import Protocol
 from pgbackup.core.health_facts import JobView
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import PgbackupError
+from pgbackup.logs import redact
 
 _FIRST_RETRY = timedelta(minutes=1)
 _LAST_RETRY = timedelta(minutes=30)
+_CLOCK_DOUBT = timedelta(minutes=1)
 _POLL_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
@@ -27,11 +29,14 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class JobPorts:
     """What a job needs: when it was last done (asks the repository), whether we may run it (the lease), how to run it,
-    and when it is next due after a given last time."""
+    and when it is next due after a given last time.
+
+    ``work`` returns what it found to be wrong although it did all it had to do (damage, a refusal), empty for nothing.
+    """
 
     last_done: Callable[[], datetime | None]
     may_run: Callable[[], bool]
-    work: Callable[[StopSignal], None]
+    work: Callable[[StopSignal], str]
     next_due: Callable[[datetime | None, datetime], datetime]
 
 
@@ -40,8 +45,8 @@ class JobObserver(Protocol):
 
     def started(self, job: str) -> None: ...
 
-    def ended(self, job: str, seconds: float, error: PgbackupError | None) -> None:
-        """``error`` None: the work was done."""
+    def ended(self, job: str, seconds: float, problem: str) -> None:
+        """``problem`` is empty when the work was done and found nothing wrong."""
 
 
 class SilentObserver:
@@ -49,7 +54,7 @@ class SilentObserver:
 
     def started(self, job: str) -> None: ...
 
-    def ended(self, job: str, seconds: float, error: PgbackupError | None) -> None: ...
+    def ended(self, job: str, seconds: float, problem: str) -> None: ...
 
 
 class ScheduledJob:
@@ -71,6 +76,7 @@ class ScheduledJob:
         self._wanted = False
         self._at_once = False
         self._next: datetime | None = None
+        self._scheduled_at: datetime | None = None
         self._in_future_since: datetime | None = None
         self._view = JobView()
 
@@ -80,9 +86,11 @@ class ScheduledJob:
             return self._view
 
     def tick(self) -> None:
-        """Want to run when the time has come."""
+        """Want to run when the time has come; or when the clock was set back, and the time was of the wrong one."""
+        now = self._clock()
         with self._lock:
-            if self._next is None or self._clock() >= self._next:
+            is_time = self._next is None or now >= self._next
+            if is_time or (self._scheduled_at is not None and now < self._scheduled_at - _CLOCK_DOUBT):
                 self._wanted = True
 
     def run_now(self) -> None:
@@ -101,6 +109,10 @@ class ScheduledJob:
             self._run_if_due(stop, at_once=at_once)
         except PgbackupError as exc:
             self._retry_later(exc, stop, at_once=at_once)
+        except Exception as exc:
+            # A bug ends the worker, which is started again soon; the work is not.
+            self._retry_later(exc, stop, at_once=at_once)
+            raise
 
     def _run_if_due(self, stop: StopSignal, *, at_once: bool) -> None:
         now = self._clock()
@@ -128,31 +140,31 @@ class ScheduledJob:
     def _work(self, stop: StopSignal) -> None:
         self._publish(running=True)
         self._observer.started(self.name)
-        begin, error = time.monotonic(), None
+        begin, problem = time.monotonic(), "it did not end"
         try:
-            self._ports.work(stop)
-        except PgbackupError as exc:
-            error = exc
+            problem = self._ports.work(stop)
+        except Exception as exc:
+            problem = _text(exc)
             raise
         finally:
             self._publish(running=False)
-            self._observer.ended(self.name, time.monotonic() - begin, error)
+            self._observer.ended(self.name, time.monotonic() - begin, problem)
 
-    def _retry_later(self, exc: PgbackupError, stop: StopSignal, *, at_once: bool) -> None:
+    def _retry_later(self, exc: Exception, stop: StopSignal, *, at_once: bool) -> None:
         if stop.is_set():
             _log.info("the %s was stopped: %s", self.name, exc)
             return
         failures = self.view().failures + 1
         delay = min(_FIRST_RETRY * 2 ** min(failures - 1, 10), _LAST_RETRY)
-        _log.error("the %s failed (%d times), next try in %s: %s", self.name, failures, delay, exc)
-        self._publish(failures=failures, error=str(exc))
+        _log.error("the %s failed (%d times), next try in %s: %s", self.name, failures, delay, _text(exc))
+        self._publish(failures=failures, error=_text(exc))
         self._schedule(self._clock() + delay)
         with self._lock:
             self._at_once = at_once
 
     def _schedule(self, due: datetime) -> None:
         with self._lock:
-            self._next = due
+            self._next, self._scheduled_at = due, self._clock()
         self._publish(next_due=due)
 
     def _publish(
@@ -171,6 +183,10 @@ class ScheduledJob:
                 error=old.error if error is None else error,
                 next_due=old.next_due if next_due is None else next_due,
             )
+
+
+def _text(exc: Exception) -> str:
+    return str(exc) if isinstance(exc, PgbackupError) else redact(f"{type(exc).__name__}: {exc}")
 
 
 class JobLine:

@@ -37,16 +37,18 @@ class VerifyJob:
         # The first one is due a period of the schedule after the first backup, not at once.
         return min((backup.finished for backup in catalog.backups), default=datetime.now(UTC))
 
-    def work(self, stop: StopSignal) -> None:
-        """Verify and record."""
+    def work(self, stop: StopSignal) -> str:
+        """Verify and record; returns the damage it found."""
         catalog = read_catalog(self._store, self._codec, with_marks=False)
         if not catalog.backups:
-            return
+            return ""
         backup = choose_backup(catalog, None)
         _log.info("verifying backup %s", backup.name)
         report = verify_backup(self._store, self._codec, catalog, backup, progress=SilentProgress(), stop=stop)
         write_last_run(self._store, keys.VERIFICATION, LastRun(datetime.now(UTC), report.ok, _summary(report)))
-        _log.info("verified backup %s: %s", backup.name, _summary(report))
+        summary = _summary(report)
+        _log.log(logging.INFO if report.ok else logging.ERROR, "verified backup %s: %s", backup.name, summary)
+        return "" if report.ok else summary
 
 
 def _summary(report: VerifyReport) -> str:

@@ -47,7 +47,7 @@ def test_the_first_expiry_is_due_a_period_after_the_first_backup(made: MadeRepos
 def test_an_expiry_by_hand_counts(made: MadeRepository) -> None:
     filled(made)
     first = job(made)
-    first.work(threading.Event())
+    assert first.work(threading.Event()) == ""
     assert first.last_run is not None
     assert first.last_run.ok, first.last_run
     last = job(made).last_done()
@@ -65,7 +65,7 @@ def test_a_refusal_is_a_finding_and_no_error(made: MadeRepository) -> None:
     filled(made)
     made.store.delete([info.key for info in made.store.list(keys.WAL)])
     expire = job(made)
-    expire.work(threading.Event())
+    assert "no backup can be restored" in expire.work(threading.Event())
     assert [finding.key for finding in expire.findings()] == ["expire:refused"]
     assert expire.last_run is not None
     assert not expire.last_run.ok

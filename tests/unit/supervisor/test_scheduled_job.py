@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from pgbackup.engines.base import StopSignal
-from pgbackup.errors import BackupError, PgbackupError, StoreUnavailable
+from pgbackup.errors import BackupError, StoreUnavailable
 from pgbackup.supervisor.scheduled_job import JobPorts, ScheduledJob
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -24,6 +26,7 @@ class World:
         self.taken: list[datetime] = []
         self.looks = 0
         self.failures: list[Exception] = []
+        self.found = ""
         self.seen: list[str] = []
         ports = JobPorts(self.last_backup, lambda: self.lease, self.take, self.next_due)
         self.job = ScheduledJob("base backup", ports, observer=self, clock=lambda: self.now)
@@ -31,8 +34,8 @@ class World:
     def started(self, job: str) -> None:
         self.seen.append("started")
 
-    def ended(self, job: str, seconds: float, error: PgbackupError | None) -> None:
-        self.seen.append(str(error) if error else "done")
+    def ended(self, job: str, seconds: float, problem: str) -> None:
+        self.seen.append(problem or "done")
 
     def last_backup(self) -> datetime | None:
         self.looks += 1
@@ -41,11 +44,12 @@ class World:
     def next_due(self, last: datetime | None, now: datetime) -> datetime:
         return now if last is None else last + DAY
 
-    def take(self, stop: StopSignal) -> None:
+    def take(self, stop: StopSignal) -> str:
         if self.failures:
             raise self.failures.pop(0)
         self.taken.append(self.now)
         self.last = self.now
+        return self.found
 
     def pass_time(self, step: timedelta, times: int = 1) -> None:
         """Tick at each step and let the worker do what it wants to do."""
@@ -109,10 +113,11 @@ def test_without_the_lease_nothing_runs() -> None:
 
 def test_a_clock_that_jumps_does_not_storm() -> None:
     world = World(START)
-    world.pass_time(400 * DAY)
-    world.pass_time(-400 * DAY, times=3)
-    world.pass_time(400 * DAY, times=3)
-    assert len(world.taken) <= 2
+    for jump in (400, -400, -400, -400, 400, 400, 400):
+        before = len(world.taken)
+        world.pass_time(jump * DAY)
+        world.pass_time(timedelta(seconds=5), times=50)
+        assert len(world.taken) <= before + (jump > 0), "a day or a year later, one backup is due"
 
 
 def test_every_run_is_told_to_the_observer() -> None:
@@ -149,3 +154,46 @@ def test_a_last_time_in_the_future_does_not_stop_the_schedule() -> None:
     world = World(START + 1000 * DAY)
     world.pass_time(timedelta(hours=1), times=30)
     assert len(world.taken) == 1
+
+
+def test_a_bug_in_the_work_is_no_success_and_no_storm() -> None:
+    """It ends the worker, which is started again at once: the work waits for its turn all the same."""
+    world = World(None)
+    world.failures = [ZeroDivisionError("the test's")] * 2
+    with pytest.raises(ZeroDivisionError):
+        world.pass_time(timedelta(seconds=5))
+    assert world.seen == ["started", "ZeroDivisionError: the test's"]
+    assert world.job.view().failures == 1
+    assert not world.job.view().running
+    world.pass_time(timedelta(seconds=5), times=10)
+    assert world.seen == ["started", "ZeroDivisionError: the test's"]
+    with pytest.raises(ZeroDivisionError):
+        world.pass_time(timedelta(minutes=1))
+
+
+def test_what_the_work_found_is_told_and_not_tried_again() -> None:
+    """A verification that found damage has done its work, and is no green light."""
+    world = World(None)
+    world.found = "2 objects are damaged"
+    world.pass_time(timedelta(minutes=2), times=5)
+    assert world.seen == ["started", "2 objects are damaged"]
+    assert world.job.view().failures == 0
+
+
+def test_a_clock_that_was_ahead_and_is_set_right_does_not_stop_the_schedule() -> None:
+    """The next time was computed while it was ahead by years."""
+    world = World(None)
+    world.now = START + 3000 * DAY
+    world.pass_time(timedelta(seconds=5))
+    assert len(world.taken) == 1
+    world.pass_time(-3000 * DAY)
+    world.pass_time(timedelta(hours=1), times=30)
+    assert len(world.taken) == 2
+
+
+def test_a_clock_that_is_set_back_a_little_asks_nothing() -> None:
+    world = World(START - DAY / 2)
+    world.pass_time(timedelta(seconds=5))
+    world.pass_time(timedelta(seconds=-3))
+    world.pass_time(timedelta(seconds=5), times=5)
+    assert world.looks == 1

@@ -137,6 +137,14 @@ class Session:
     def drop_slot(self, name: str) -> None:
         self.query("SELECT pg_drop_replication_slot(%s)", (name,))
 
+    def end_slot_holder(self, name: str) -> None:
+        """End the connection that streams from a slot, if it is of our own role. Raises PostgresError when not."""
+        self.query(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+            " WHERE slot_name = %s AND active_pid IS NOT NULL",
+            (name,),
+        )
+
     @property
     def connection(self) -> psycopg.Connection[Any]:
         """For the other modules of this room."""

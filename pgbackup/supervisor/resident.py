@@ -103,6 +103,7 @@ class Resident:
         self._guard = SlotGuard(
             self._session, self._settings.slot, let_go=receiver.let_go, limit_bytes=self._settings.slot_max_retained
         )
+        guard, interval = self._guard, self._settings.health_interval.total_seconds()
         health = self._health_watch(jobs[0])
         ticker = Ticker()
         ticker.every(1, health.sample)
@@ -116,6 +117,7 @@ class Resident:
             Worker("jobs", JobLine([job for job in jobs if job.name != from_settings.VERIFY_JOB]).run),
             # For itself: reading everything back takes hours, and must not hold up a backup.
             Worker("verify", JobLine([job for job in jobs if job.name == from_settings.VERIFY_JOB]).run),
+            Worker("slot", lambda stop: guard.run(stop, interval)),
             Worker("health", health.run),
             Worker("ticker", ticker.run),
         ]
@@ -211,7 +213,7 @@ class Resident:
 
     def _findings(self) -> list[Finding]:
         workers = self._service.worker_findings() if self._service is not None else []
-        slot = self._guard.look() if self._guard is not None else []
+        slot = self._guard.findings() if self._guard is not None else []
         expire = self._expire.findings() if self._expire is not None else []
         return [*workers, *slot, *expire, *self._desk.findings()]
 

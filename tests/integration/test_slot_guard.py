@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from pgbackup.core.lsn import Lsn
 from pgbackup.engines.native.stream_pause import StreamPause
 from pgbackup.errors import SlotBusy
+from pgbackup.postgres.replication import ReplicationConnection
 from pgbackup.postgres.session import Session
 from pgbackup.postgres.slot_watch import look_at_slot
 from pgbackup.postgres.throwaway import ThrowawayServer
@@ -18,6 +21,8 @@ from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.slot_guard import SlotGuard
 from tests.fix_app import MakeProgram, Restore, wait_shipped
 from tests.fix_postgres import ServerFactory
+from tests.fix_proxy import TcpProxy
+from tests.fix_store import S3Server
 from tests.streaming import flush_lsn, streaming
 from tests.workload import CounterWriter, assert_counter
 
@@ -65,6 +70,89 @@ def test_a_slot_beyond_the_limit_is_dropped_and_says_so(server: ThrowawayServer)
     assert [finding.key for finding in guard.look()] == ["slot:dropped"]
     assert server.execute("SELECT count(*) FROM pg_replication_slots") == [(0,)]
     assert [finding.key for finding in guard.look()] == ["slot:dropped"]
+
+
+@contextmanager
+def held(server: ThrowawayServer, user: str) -> Iterator[None]:
+    """Somebody streams from the slot, and does not let go."""
+    connection = ReplicationConnection.connect(server.conninfo(user=user), application_name="holder")
+    try:
+        identity = connection.identify()
+        connection.start_streaming(identity.flush_lsn, identity.timeline, "pgbackup")
+        yield
+    finally:
+        connection.close()
+
+
+def test_a_stream_of_ours_that_hangs_does_not_save_the_slot(server: ThrowawayServer) -> None:
+    """It does not let go by itself, so its connection is ended: the server's disk would be full."""
+    with session(server) as connection:
+        connection.create_slot("pgbackup")
+
+    @contextmanager
+    def let_go() -> Iterator[None]:
+        raise SlotBusy("the WAL stream did not let go of the slot")
+        yield
+
+    guard = SlotGuard(lambda: session(server), "pgbackup", let_go=let_go, limit_bytes=4 << 20)
+    with held(server, "pgbackup"):
+        write_wal(server, 8)
+        assert [finding.key for finding in guard.look()] == ["slot:dropped"]
+    assert server.execute("SELECT count(*) FROM pg_replication_slots") == [(0,)]
+
+
+def test_a_slot_that_cannot_be_dropped_is_told(server: ThrowawayServer) -> None:
+    """Somebody with more rights holds it: nobody may think that the limit saves the server."""
+    with session(server) as connection:
+        connection.create_slot("pgbackup")
+    guard = SlotGuard(lambda: session(server), "pgbackup", limit_bytes=4 << 20)
+    with held(server, "postgres"):
+        write_wal(server, 8)
+        (finding,) = guard.look()
+        assert (finding.key, finding.severity.word) == ("slot:not-dropped", "critical")
+        assert "permission denied" in finding.summary
+    assert [finding.key for finding in guard.look()] == ["slot:dropped"]
+
+
+def test_that_a_slot_was_dropped_is_told_although_there_is_a_new_one(server: ThrowawayServer) -> None:
+    with session(server) as connection:
+        connection.create_slot("pgbackup")
+        guard = SlotGuard(lambda: session(server), "pgbackup", limit_bytes=4 << 20)
+        write_wal(server, 8)
+        guard.look()
+        connection.create_slot("pgbackup")
+    assert [finding.key for finding in guard.look()] == ["slot:dropped"]
+
+
+def test_the_guard_looks_while_the_health_check_waits_for_a_store(
+    make_server: ServerFactory, make_program: MakeProgram, s3_server: S3Server
+) -> None:
+    """The store hangs, so the slot grows: that is when it has to be watched."""
+    proxy = TcpProxy(("127.0.0.1", s3_server.port))
+    server = make_server(settings=SMALL)
+    program = make_program(
+        server,
+        s3=True,
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{proxy.port}",
+        PGBACKUP_SLOT_MAX_RETAINED="64MiB",
+        PGBACKUP_HEALTH_INTERVAL="5s",
+    )
+    try:
+        resident = program.run()
+        program.wait_backups(1)
+        proxy.pause()
+        begin = time.monotonic()
+        write_wal(server, 80)
+        resident.wait_log("dropping replication slot", timeout=30)
+        while server.execute("SELECT count(*) FROM pg_replication_slots") != [(0,)]:
+            assert time.monotonic() - begin < 30
+            time.sleep(0.05)
+        forget_old_wal(server)
+        proxy.resume()
+        program.wait_backups(2)
+        assert program.json("gaps")["gaps"]
+    finally:
+        proxy.close()
 
 
 def test_the_stream_lets_go_of_the_slot_and_begins_again(server: ThrowawayServer) -> None:

@@ -12,6 +12,7 @@ from pgbackup.cli.output import emit_json, json_option
 
 if TYPE_CHECKING:
     from pgbackup.app import App
+    from pgbackup.errors import PgbackupError
     from pgbackup.postgres.role import Change, Target
 
 _EXPLAIN_ADDRESS = "the address of this machine, as the server sees it"
@@ -44,20 +45,27 @@ def command(
     printed. Running it again changes nothing.
     """
     from pgbackup.postgres.role import hba_lines, network_of, target_of
+    from pgbackup.postgres.role_login import why_not_let_in
 
     target = target_of(app.conninfo, os.environ, role)
+    done: list[str] = []
+    address, refusal = "", None
     if do_apply:
         done, address = _apply(app, admin_dsn, target, slot_limit)
-    else:
-        done, address = [], ""
+        refusal = why_not_let_in(app.conninfo, target.role, application_name="pgbackup-init")
     address = client_address or address or _own_address(target.hosts)
     lines = hba_lines(target, network_of(address) if address else f"<{_EXPLAIN_ADDRESS}>")
     if as_json:
         statements = [] if do_apply else [change.statement for change in _whole_plan(target, slot_limit)]
-        emit_json({"role": target.role, "statements": statements, "done": done, "pg_hba": lines})
+        let_in = do_apply and refusal is None
+        emit_json({"role": target.role, "statements": statements, "done": done, "pg_hba": lines, "let_in": let_in})
     elif do_apply:
-        _print_done(target, done)
-        _print_hba(lines)
+        _print_done(done)
+        if refusal is None:
+            click.echo(f"role {target.role} gets in, for SQL and for replication: nothing is left to do")
+        else:
+            _print_left(target, refusal)
+            _print_hba(lines)
     else:
         _print_sql(target, slot_limit)
         _print_hba(lines)
@@ -100,11 +108,15 @@ def _print_sql(target: Target, slot_limit: str) -> None:
     click.echo('\\password "{}"'.format(target.role.replace('"', '""')))
 
 
-def _print_done(target: Target, done: list[str]) -> None:
-    for text in done or ["nothing to do: the role is as it should be, and something bounds the slots"]:
+def _print_done(done: list[str]) -> None:
+    for text in done or ["nothing to change: the role is as it should be, and something bounds the slots"]:
         click.echo(text)
+
+
+def _print_left(target: Target, refusal: PgbackupError) -> None:
+    click.echo(f"\nstill to do: role {target.role} does not get in yet: {refusal}")
     if not target.password:
-        click.echo(f"\nstill to do: give the role a password (in psql: \\password {target.role})")
+        click.echo(f"unless it comes in without one, give it a password (in psql: \\password {target.role})")
 
 
 def _print_hba(lines: list[str]) -> None:

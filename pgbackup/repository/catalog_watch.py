@@ -165,10 +165,13 @@ class CatalogWatch:
         return replace(known, marks=known.marks + self._reader.read_marks(newest))
 
     def _find_missing(self, catalog: Catalog) -> tuple[str, ...]:
-        """cluster.json is written before the first byte; only what others wrote is without it."""
+        """cluster.json is written before the first byte; only what others wrote is without it.
+
+        Alerts may come before: people are told as well of a server that has never answered.
+        """
         infos, _ = self._store.list_level(keys.BOOKKEEPING)
         there = {info.key for info in infos}
-        if not any(_is_ours(backup) for backup in catalog.backups) and not there:
+        if not any(_is_ours(backup) for backup in catalog.backups) and there <= {keys.ALERTS}:
             return ()
         return tuple(key for key in _OURS if key not in there)
 

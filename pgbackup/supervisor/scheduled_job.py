@@ -20,6 +20,8 @@ from pgbackup.errors import PgbackupError
 from pgbackup.logs import redact
 
 _FIRST_RETRY = timedelta(minutes=1)
+_FIRST_RETRY_BEFORE_WORK = timedelta(seconds=5)
+"""Server and store could not even be asked. Where they are only starting that is soon over, and asking costs little."""
 _LAST_RETRY = timedelta(minutes=30)
 _CLOCK_DOUBT = timedelta(minutes=1)
 _POLL_SECONDS = 0.5
@@ -79,6 +81,8 @@ class ScheduledJob:
         self._scheduled_at: datetime | None = None
         self._in_future_since: datetime | None = None
         self._view = JobView()
+        self._at_work = False
+        """Whether the last run got as far as the work itself."""
 
     def view(self) -> JobView:
         """What the job says of itself, for health."""
@@ -105,6 +109,7 @@ class ScheduledJob:
             at_once, self._at_once = self._at_once, False
         if not wanted:
             return
+        self._at_work = False
         try:
             self._run_if_due(stop, at_once=at_once)
         except PgbackupError as exc:
@@ -138,6 +143,7 @@ class ScheduledJob:
         return self._in_future_since
 
     def _work(self, stop: StopSignal) -> None:
+        self._at_work = True
         self._publish(running=True)
         self._observer.started(self.name)
         begin, problem = time.monotonic(), "it did not end"
@@ -155,7 +161,9 @@ class ScheduledJob:
             _log.info("the %s was stopped: %s", self.name, exc)
             return
         failures = self.view().failures + 1
-        delay = min(_FIRST_RETRY * 2 ** min(failures - 1, 10), _LAST_RETRY)
+        waits_for_others = isinstance(exc, PgbackupError) and not self._at_work
+        first, last = (_FIRST_RETRY_BEFORE_WORK, _FIRST_RETRY) if waits_for_others else (_FIRST_RETRY, _LAST_RETRY)
+        delay = min(first * 2 ** min(failures - 1, 10), last)
         _log.error("the %s failed (%d times), next try in %s: %s", self.name, failures, delay, _text(exc))
         self._publish(failures=failures, error=_text(exc))
         self._schedule(self._clock() + delay)

@@ -44,7 +44,21 @@ def test_apply_makes_the_role_once(make_server: ServerFactory, make_program: Mak
     ]
     assert role_of(server) == (True, True, False, False, False, False, True)
     assert server.execute("SELECT setting FROM pg_file_settings WHERE name = 'max_slot_wal_keep_size'") == [("16GB",)]
-    assert init(program, "--apply", "--role", ROLE)["done"] == []
+    again = init(program, "--apply", "--role", ROLE)
+    assert (again["done"], again["let_in"]) == ([], True)
+    assert f"role {ROLE} gets in, for SQL and for replication" in program("init", "--apply", "--role", ROLE)
+
+
+def test_apply_says_what_is_left_to_do_when_the_role_does_not_get_in(
+    make_server: ServerFactory, make_program: MakeProgram
+) -> None:
+    server = make_server(host_auth="scram-sha-256")
+    program = make_program(server, PGBACKUP_ADMIN_DSN=server.conninfo(password=PASSWORD))
+    assert not init(program, "--apply")["let_in"]
+    text = program("init", "--apply")
+    assert "still to do: role pgbackup does not get in yet: the server wants a password" in text
+    assert "\\password pgbackup" in text
+    assert "host     replication  pgbackup" in text
 
 
 def test_apply_gives_an_existing_role_what_it_lacks(make_server: ServerFactory, make_program: MakeProgram) -> None:

@@ -46,7 +46,8 @@ from pgbackup.storage.base import ObjectStore
 
 _FIRST_BACKOFF_SECONDS = 0.5
 _LAST_BACKOFF_SECONDS = 10.0
-_PERMANENT_RETRY_SECONDS = 60.0
+_FIRST_PERMANENT_SECONDS = 2.0
+_LAST_PERMANENT_SECONDS = 60.0
 _SLOT_GRACE_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class WalReceiver:
 
     def run(self, stop: StopSignal) -> None:
         """Stream until ``stop`` is set. Errors are logged and tried again; those that only the operator can mend are
-        shown as permanent in ``progress`` and tried once a minute."""
+        shown as permanent in ``progress`` and tried less and less, down to once a minute."""
         while not stop.is_set():
             try:
                 with self._pause.session(stop) as session_stop:
@@ -129,7 +130,8 @@ class WalReceiver:
         text = f"{exc}. {exc.hint}" if exc.hint else str(exc)
         if not exc.retryable:
             _log.error("WAL streaming stands: %s", text)
-            self._sleep(_PERMANENT_RETRY_SECONDS, stop)
+            # A container beside a new server is there before its role is.
+            self._sleep(min(_FIRST_PERMANENT_SECONDS * 2 ** min(self._failures - 1, 10), _LAST_PERMANENT_SECONDS), stop)
             return
         _log.warning("WAL streaming interrupted, trying again: %s", text)
         delay = min(_FIRST_BACKOFF_SECONDS * 2 ** min(self._failures - 1, 10), _LAST_BACKOFF_SECONDS)

@@ -111,6 +111,18 @@ def test_lost_bookkeeping_is_named(made: MadeRepository) -> None:
     assert watch.missing_bookkeeping == (keys.CLUSTER,)
 
 
+def test_alerts_that_were_stored_before_the_first_byte_prove_nothing_missing(made: MadeRepository) -> None:
+    for info in list(made.store.list()):
+        made.store.delete([info.key])
+    made.store.put(keys.ALERTS, b"{}")
+    watch = watching(made)
+    assert watch.missing_bookkeeping == ()
+    made.store.put(keys.LEASE, b"{}")
+    watch.forget()
+    watch.look(1.0, moving=False)
+    assert watch.missing_bookkeeping == (keys.CLUSTER,)
+
+
 def test_a_failed_look_is_followed_by_a_full_one(made: MadeRepository) -> None:
     watch = watching(made)
     made.store.fail_next("list", StoreUnavailable("gone"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
 from pgbackup.engines.base import StopSignal
-from pgbackup.errors import BackupError, StoreUnavailable
+from pgbackup.errors import BackupError, ConnectionLost, StoreUnavailable
 from pgbackup.supervisor.scheduled_job import JobPorts, ScheduledJob
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -197,3 +198,21 @@ def test_a_clock_that_is_set_back_a_little_asks_nothing() -> None:
     world.pass_time(timedelta(seconds=-3))
     world.pass_time(timedelta(seconds=5), times=5)
     assert world.looks == 1
+
+
+def test_a_server_that_is_still_starting_does_not_put_the_first_backup_off_by_a_minute() -> None:
+    world = World(None)
+    asked: list[datetime] = []
+
+    def may_run() -> bool:
+        asked.append(world.now)
+        if len(asked) <= 6:
+            raise ConnectionLost("starting")
+        return True
+
+    ports = JobPorts(world.last_backup, may_run, world.take, world.next_due)
+    world.job = ScheduledJob("base backup", ports, clock=lambda: world.now)
+    world.pass_time(timedelta(seconds=1), times=220)
+    pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(asked)]
+    assert pauses == [5, 10, 20, 40, 60, 60]
+    assert len(world.taken) == 1

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -49,6 +50,15 @@ class _Never:
     def wait(self, timeout: float | None = None) -> bool:
         time.sleep(timeout or 0)
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What is special about one base backup; ``max_rate``: bytes per second read from the server."""
+
+    label: str = ""
+    permanent: bool = False
+    max_rate: int | None = None
 
 
 class App:
@@ -209,7 +219,7 @@ class App:
             store, codec = self.open_store(), self.codec()
 
             def take_backup(wal: WalCoverage, stop: StopSignal) -> None:
-                self._backup(store, codec, wal, progress=open_progress(), stop=stop)
+                self._backup(store, codec, wal, _Wishes(), progress=open_progress(), stop=stop)
 
             residents.append(Resident(self.settings, store, codec, self.conninfo, take_backup, status, desk))
             residents[0].run(stop)
@@ -256,9 +266,18 @@ class App:
             return look_once(self.settings, store, self.codec(), self.open_session)
 
     def take_backup(
-        self, *, label: str, permanent: bool, progress: ProgressSink, stop: StopSignal | None = None
+        self,
+        *,
+        label: str,
+        permanent: bool,
+        progress: ProgressSink,
+        stop: StopSignal | None = None,
+        max_rate: int | None = None,
     ) -> BackupResult:
-        """One base backup now; its WAL comes from the `pgbackup run` that streams, or from a stream of its own."""
+        """One base backup now; its WAL comes from the `pgbackup run` that streams, or from a stream of its own.
+
+        ``max_rate``: bytes per second read from the server, else as the settings say.
+        """
         from pgbackup.engines.native.wal_coverage import choose_coverage
 
         settings, codec = self.settings, self.codec()
@@ -267,20 +286,18 @@ class App:
                 self.conninfo, f"{settings.application_name}-sql", settings.slot, store, codec, writer=settings.host
             )
             with closing(wal):
-                return self._backup(
-                    store, codec, wal, label=label, permanent=permanent, progress=progress, stop=stop or _Never()
-                )
+                wishes = _Wishes(label, permanent, max_rate)
+                return self._backup(store, codec, wal, wishes, progress=progress, stop=stop or _Never())
 
     def _backup(
         self,
         store: ObjectStore,
         codec: Codec,
         wal: WalCoverage,
+        wishes: _Wishes,
         *,
         progress: ProgressSink,
         stop: StopSignal,
-        label: str = "",
-        permanent: bool = False,
     ) -> BackupResult:
         from pgbackup.engines.native.base_backup import BackupRequest, take_backup
         from pgbackup.storage.limited import Priority, at_priority
@@ -294,11 +311,11 @@ class App:
             application_name=f"{settings.application_name}-base",
             wal=wal,
             hostname=settings.host,
-            label=label,
-            permanent=permanent,
+            label=wishes.label,
+            permanent=wishes.permanent,
             part_bytes=settings.part_size,
             upload_concurrency=settings.upload_concurrency,
-            max_rate=settings.backup_rate,
+            max_rate=wishes.max_rate or settings.backup_rate,
             page_checksums=settings.page_checksums,
         )
         return take_backup(request, progress, stop)

@@ -34,6 +34,11 @@ def command(app: App, *, label: str, permanent: bool, as_json: bool) -> None:
         emit_json(_document(result))
     else:
         _print(result)
+    warn_of_damage(result)
+
+
+def warn_of_damage(result: BackupResult) -> None:
+    """Raise CheckFailed for a backup that is sealed, but in which the server found damaged pages."""
     if result.corrupt_files:
         raise CheckFailed(
             f"backup {result.name} has damaged pages",

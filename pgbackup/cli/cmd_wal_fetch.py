@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgbackup.cli.their_options import target_storage
+
 if TYPE_CHECKING:
     from pgbackup.app import App
     from pgbackup.engines.native.restore_wal import FetchPlan
@@ -26,9 +28,20 @@ _OWN_FOLDER = ".pgbackup-prefetch"
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--tail", is_flag=True, help="Recovery after `pgbackup restore --wal on-demand`: its plan counts.")
 @click.option("--no-prefetch", is_flag=True, help="Do not fetch the segments that come next ahead of time.")
-@click.option("--prefetch", "segment_bytes", type=int, hidden=True)
+@click.option("-p", "--prefetch", type=click.IntRange(0), hidden=True)
+@click.option("--fetch-ahead", "segment_bytes", type=int, hidden=True)
+@target_storage
 @click.pass_obj
-def command(app: App, segment: str, path: Path, *, tail: bool, no_prefetch: bool, segment_bytes: int | None) -> None:
+def command(
+    app: App,
+    segment: str,
+    path: Path,
+    *,
+    tail: bool,
+    no_prefetch: bool,
+    prefetch: int | None,
+    segment_bytes: int | None,
+) -> None:
     """Fetch WAL file SEGMENT from the repository to PATH, which must not exist.
 
     For restore_command = 'pgbackup wal-fetch %f %p'. Exit status 74: the repository does not have it. Every other
@@ -46,7 +59,8 @@ def command(app: App, segment: str, path: Path, *, tail: bool, no_prefetch: bool
         if take(folder, segment, path):
             return
     _fetch(app, segment, path, tail=tail)
-    if not no_prefetch:
+    # WAL-E's --prefetch 0 means none; how many otherwise is ours to say.
+    if not no_prefetch and prefetch != 0:
         _start_prefetch(segment, path, folder, tail=tail)
 
 
@@ -87,7 +101,7 @@ def _start_prefetch(name: str, path: Path, folder: Path, *, tail: bool) -> None:
             if not alone:
                 return
         kept = [argument for argument in sys.argv[1:] if argument not in (name, str(path), "--tail")]
-        options = ["--prefetch", str(path.stat().st_size), *(["--tail"] if tail else [])]
+        options = ["--fetch-ahead", str(path.stat().st_size), *(["--tail"] if tail else [])]
         subprocess.Popen(
             [sys.executable, "-P", "-m", "pgbackup", *kept, *options, name, str(path)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

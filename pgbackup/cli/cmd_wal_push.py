@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgbackup.cli.their_options import harmless, target_storage, tell_unused
+
 if TYPE_CHECKING:
     from pgbackup.app import App
 
 
 @click.command("wal-push")
 @click.argument("path", type=click.Path(path_type=Path))
+@harmless("-p", "--pool-size", why="Postgres names each segment by itself", takes_value=True)
+@target_storage
 @click.pass_obj
 def command(app: App, path: Path) -> None:
     """Ship the WAL file at PATH to the repository; exit 0 only when it is durable there.
@@ -27,4 +31,5 @@ def command(app: App, path: Path) -> None:
     if file.page is not None and file.page.pg_major is not None:
         app.know_cluster(system_identifier=file.page.system_identifier, pg_major=file.page.pg_major)
     with closing(app.open_store()) as store:
+        tell_unused()
         push_wal_file(store, app.codec(), file)

@@ -39,6 +39,10 @@ COMMANDS = {
     "init": "Print or run the SQL that makes the role.",
     "wal-fetch": "What restore_command calls.",
     "wal-push": "What archive_command may call.",
+    "backup-push": "Take one base backup, as wal-g and wal-e are told to.",
+    "backup-fetch": "Fetch a base backup's files, as wal-g and wal-e do.",
+    "backup-list": "List backups as wal-g prints them.",
+    "delete": "Remove backups, as wal-g and wal-e are told to.",
     "demo": "Show a backup and a restore on this machine, with servers of its own.",
 }
 

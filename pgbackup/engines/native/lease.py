@@ -62,12 +62,20 @@ class Lease:
 
         A holder that was a process of this machine and is gone for certain need not be waited for.
         """
+        return self._shown_within(lease, timedelta(seconds=STALE_SECONDS))
+
+    def holder(self, within: timedelta) -> LeaseDocument | None:
+        """Who holds the lease and has shown itself within that time, or None."""
+        stored = self.read()
+        return stored[0] if stored is not None and self._shown_within(stored[0], within) else None
+
+    def _shown_within(self, lease: LeaseDocument, within: timedelta) -> bool:
         if lease.released or _is_gone(lease):
             return False
         now = self._store.clock() or datetime.now(UTC)
         info = self._store.head(keys.LEASE)
         beat = info.modified if info is not None else datetime.fromisoformat(lease.heartbeat)
-        return now - beat < timedelta(seconds=STALE_SECONDS)
+        return now - beat < within
 
     def is_ours(self, lease: LeaseDocument) -> bool:
         return lease.writer == self._writer

@@ -23,7 +23,13 @@ from pgbackup.engines.base import ProgressSink, SilentProgress
 from pgbackup.engines.native.restore_commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
 from pgbackup.engines.native.restore_facts import confirmed_by_pieces, probe_end, probe_start, read_bookkeeping
 from pgbackup.engines.native.restore_files import DataFiles, Source, is_left_out
-from pgbackup.engines.native.restore_finish import FinishOptions, check_label, finish, read_restored_control
+from pgbackup.engines.native.restore_finish import (
+    FinishOptions,
+    check_label,
+    complete_files,
+    finish,
+    read_restored_control,
+)
 from pgbackup.engines.native.restore_manifest import ManifestTable
 from pgbackup.engines.native.restore_objects import BackupObjects
 from pgbackup.engines.native.restore_place import Claim, RestorePlace, map_tablespaces
@@ -45,7 +51,8 @@ _log = logging.getLogger(__name__)
 class RestoreRequest:
     """What the operator wants. ``directory`` is absolute; ``tablespace_map``: location or OID -> new location.
 
-    ``staged`` None: staged, unless that is unwise. ``repository`` and ``environ`` go into the restore_command for WAL
+    ``staged`` None: staged, unless that is unwise. ``files_only``: the backup's files alone, without WAL and without
+    anything that recovery needs. ``repository`` and ``environ`` go into the restore_command for WAL
     on demand.
     """
 
@@ -60,6 +67,7 @@ class RestoreRequest:
     without_sync_standbys: bool = False
     without_archiving: bool = False
     threads: int = 4
+    files_only: bool = False
     repository: str = ""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -96,7 +104,7 @@ class Restore:
 
     @property
     def staged(self) -> bool:
-        return self._request.staged is not False
+        return self._request.staged is not False and not self._request.files_only
 
     # -- plan ---------------------------------------------------------------------------------------------------------
 
@@ -165,7 +173,7 @@ class Restore:
         return total
 
     def _check_wal_mode(self, plan: RecoveryPlan) -> None:
-        if self._request.staged is None and plan.wal_bytes > STAGED_LIMIT_BYTES:
+        if self._request.staged is None and self.staged and plan.wal_bytes > STAGED_LIMIT_BYTES:
             raise RestoreError(
                 f"the target needs {plan.wal_bytes >> 30} GiB of WAL, which staging would write twice",
                 hint="Use --wal on-demand, choose a newer --backup, or say --wal staged if you want it all the same.",
@@ -216,6 +224,9 @@ class Restore:
             table.check_complete(directory, is_left_out)
         control = read_restored_control(claim, plan.backup)
         check_label(directory, plan.backup, control)
+        if self._request.files_only:
+            complete_files(claim)
+            return files.notes()
         restore_command = self._place_wal(claim, plan, control.system_identifier)
         notes = finish(claim, plan, control, (restore_command, END_COMMAND), self._finish_options(plan.backup))
         return [*notes, *files.notes()]
@@ -258,7 +269,7 @@ class Restore:
         image = self._request.environ.get("PGDATA", "")
         if image and Path(image) != claim.place.directory and Path(image).is_relative_to(claim.place.directory):
             notes.append(f"PGDATA is {image}: a server of this image looks there, not in {claim.place.directory}")
-        if not self.staged and (missing := secrets_needed(self._request.environ)):
+        if not self.staged and not self._request.files_only and (missing := secrets_needed(self._request.environ)):
             notes.append(f"the server's environment must have {', '.join(missing)} until recovery has ended")
         return notes
 

@@ -75,10 +75,7 @@ def finish(
     ``commands``: restore_command and recovery_end_command.
     """
     directory, owner = claim.place.directory, claim.owner
-    complete_structure(directory, owner, directory.stat().st_mode & 0o777)
-    if claim.place.tablespaces:
-        locations = {oid: str(path) for oid, path in claim.place.tablespaces.items()}
-        write_file(directory / TABLESPACE_MAP, format_tablespace_map(locations), owner)
+    complete_files(claim)
     notes = write_missing_configuration(directory, owner, saved=options.saved_settings, original=options.original_files)
     notes += _about_settings(directory, options)
     settings = RecoverySettings(
@@ -93,9 +90,21 @@ def finish(
     auto = directory / AUTO_CONF
     before = auto.read_text(encoding="utf-8", errors="surrogateescape") if auto.exists() else ""
     write_file(auto, with_block(before, settings), owner)
-    (directory / STANDBY_SIGNAL).unlink(missing_ok=True)
     write_file(directory / RECOVERY_SIGNAL, b"", owner)
     return notes
+
+
+def complete_files(claim: Claim) -> None:
+    """What makes the files of a backup a data directory in its place: every folder, and where its tablespaces are.
+
+    A backup from a standby brings its standby.signal, with which the copy would wait for a primary.
+    """
+    directory, owner = claim.place.directory, claim.owner
+    complete_structure(directory, owner, directory.stat().st_mode & 0o777)
+    if claim.place.tablespaces:
+        locations = {oid: str(path) for oid, path in claim.place.tablespaces.items()}
+        write_file(directory / TABLESPACE_MAP, format_tablespace_map(locations), owner)
+    (directory / STANDBY_SIGNAL).unlink(missing_ok=True)
 
 
 def _about_settings(directory: Path, options: FinishOptions) -> list[str]:

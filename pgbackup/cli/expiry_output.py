@@ -1,0 +1,122 @@
+"""What `expire` and `delete` show of an expiry: the plan with its reasons, what was done, and both as one document."""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+from typing import TYPE_CHECKING
+
+import click
+
+from pgbackup.cli.output import size_text, table, time_text
+from pgbackup.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from pgbackup.core.retention import ExpiryPlan, Verdict, WalRange
+    from pgbackup.engines.native.expire import ExpiryReport, Look
+    from pgbackup.engines.native.expire_objects import Removed
+
+_COLUMNS = ("backup", "finished", ">stored", "", "reasons")
+
+
+def raise_refusal(plan: ExpiryPlan) -> None:
+    """Raise CheckFailed for a plan that refuses."""
+    if plan.refusal:
+        raise CheckFailed(f"expiry removes nothing: {plan.refusal}", hint=plan.hint)
+
+
+def print_plan(seen: Look, found: Removed, zone: tzinfo) -> None:
+    """The plan as people read it."""
+    plan = seen.plan
+    if plan.backups:
+        table(_COLUMNS, [_row(verdict, plan, zone) for verdict in plan.backups])
+    else:
+        click.echo("no backups")
+    for each in plan.wal:
+        click.echo(f"  WAL of timeline {each.timeline}: {_wal_text(each, seen.catalog.segment_bytes)}")
+    for timeline in plan.histories:
+        click.echo(f"  the history of timeline {timeline}: no later branch that is kept needs it")
+    if plan.marks:
+        click.echo(f"  {len(plan.marks)} time marks, older than everything kept")
+    if seen.unfinished:
+        click.echo(f"  what an interrupted expiry left of {', '.join(seen.unfinished)}")
+    if not plan.is_empty or seen.unfinished:
+        click.echo(f"to remove: {found.objects} objects, {size_text(found.bytes)}")
+
+
+def _row(verdict: Verdict, plan: ExpiryPlan, zone: tzinfo) -> tuple[object, ...]:
+    backup = verdict.backup
+    fate = "keep" if verdict.keep or plan.refusal else "remove"
+    reasons = ", ".join(verdict.reasons) if verdict.keep or not plan.refusal else "nothing is removed now"
+    if verdict.problem:
+        reasons += f" ({verdict.problem})"
+    return backup.name, time_text(backup.finished, zone), size_text(backup.stored_bytes), fate, reasons
+
+
+def _wal_text(each: WalRange, segment_bytes: int) -> str:
+    from pgbackup.core.lsn import SegmentName
+
+    first, last = (SegmentName(each.timeline, number, segment_bytes) for number in (each.oldest, each.newest))
+    count = f"{each.segments} segments" + (f" and {each.tails} open ones" if each.tails else "")
+    size = size_text((each.segments + each.tails) * segment_bytes)
+    return f"remove {first} to {last}, {count}, {size} before compression; it ends at: {each.reason}"
+
+
+def print_report(report: ExpiryReport) -> None:
+    """What an expiry did."""
+    removed = report.removed
+    click.echo(f"removed: {len(report.backups)} backups, {removed.objects} objects, {size_text(removed.bytes)}")
+    _print_retained(removed)
+
+
+def print_removed(removed: Removed) -> None:
+    """What was removed without a plan."""
+    click.echo(f"removed: {removed.objects} objects, {size_text(removed.bytes)}")
+    _print_retained(removed)
+
+
+def _print_retained(removed: Removed) -> None:
+    if removed.retained:
+        first = f"first {removed.first_retained} ({removed.why_retained})"
+        click.echo(f"retained by the store: {removed.retained} objects, {first}")
+
+
+def expiry_document(seen: Look, found: Removed, report: ExpiryReport | None) -> dict[str, object]:
+    """Plan and report as one document."""
+    plan = seen.plan
+    return {
+        "now": seen.now,
+        "refusal": plan.refusal,
+        "backups": [
+            {
+                "name": verdict.backup.name,
+                "finished": verdict.backup.finished,
+                "stored_bytes": verdict.backup.stored_bytes,
+                "keep": verdict.keep or bool(plan.refusal),
+                "reasons": verdict.reasons,
+                "problem": verdict.problem,
+            }
+            for verdict in plan.backups
+        ],
+        "wal": plan.wal,
+        "histories": plan.histories,
+        "marks": len(plan.marks),
+        "unfinished": seen.unfinished,
+        "to_remove": {"objects": found.objects, "bytes": found.bytes},
+        "applied": report is not None,
+        "result": None if report is None else _result(report),
+    }
+
+
+def _result(report: ExpiryReport) -> dict[str, object]:
+    removed = report.removed
+    return {
+        "backups": report.backups,
+        "objects": removed.objects,
+        "bytes": removed.bytes,
+        "retained": {
+            "objects": removed.retained,
+            "first": removed.first_retained or None,
+            "reason": removed.why_retained or None,
+        },
+        "stopped": report.stopped or None,
+    }

@@ -138,6 +138,9 @@ class PieceStore:
         gone = [keys.piece(self._segment, p.first, p.end, self._codec.extension) for p in chosen]
         self._store.delete(gone)
         with self._lock:
+            if chosen[0] not in self._mergeable:
+                # A large piece came meanwhile: nothing before it is merged any more, this one neither.
+                return
             index = self._mergeable.index(chosen[0])
             newer = self._mergeable[index + len(chosen) :]
             del self._mergeable[index:]

@@ -51,6 +51,29 @@ def test_merges_that_overlap_in_time_do_no_harm() -> None:
     assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT * 3))
 
 
+def test_a_large_piece_that_comes_while_small_ones_are_merged() -> None:
+    """The merge was on its way to the store when a commit of more than small size arrived."""
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    for number in range(MERGE_COUNT):
+        pieces.put(piece(number))
+    large = Piece(MERGE_COUNT * 10, MERGE_COUNT * 10 + (1 << 20), (b"x" * (1 << 20),))
+
+    def arrive(operation: str, _key: str) -> None:
+        if operation == "delete":
+            store.on_call = None
+            pieces.put(large)
+
+    store.on_call = arrive
+    pieces.merge_if_many()
+    expected = b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT)) + large.blocks[0]
+    assert stored_wal(store, SEGMENT, CODEC) == expected
+    after = Piece(large.end, large.end + 10, (b"y" * 10,))
+    pieces.put(after)
+    pieces.merge_if_many()
+    assert stored_wal(store, SEGMENT, CODEC) == expected + after.blocks[0]
+
+
 def test_pieces_that_another_process_merges_while_they_are_loaded() -> None:
     store = MemoryStore()
     writer = PieceStore(store, CODEC, SEGMENT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import threading
 from dataclasses import dataclass
 
 from pgbackup.core.lsn import Lsn, SegmentName
@@ -36,6 +37,7 @@ class WakeableQueue:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         self._open = True
+        self._lock = threading.Lock()
 
     def fileno(self) -> int:
         return self._read
@@ -46,10 +48,12 @@ class WakeableQueue:
         self.wake()
 
     def wake(self) -> None:
-        # A full pipe wakes just as well; after close there is nobody to wake.
-        if self._open:
-            with contextlib.suppress(OSError):
-                os.write(self._write, b"x")
+        # A full pipe wakes just as well; after close there is nobody to wake, and the descriptor's number may be
+        # somebody else's by then: a byte too many in the stream to the server or to the store.
+        with self._lock:
+            if self._open:
+                with contextlib.suppress(OSError):
+                    os.write(self._write, b"x")
 
     def take_all(self) -> list[Durable | Failed]:
         """Everything queued so far."""
@@ -66,6 +70,7 @@ class WakeableQueue:
                 taken.append(item)
 
     def close(self) -> None:
-        self._open = False
-        os.close(self._read)
-        os.close(self._write)
+        with self._lock:
+            self._open = False
+            os.close(self._read)
+            os.close(self._write)

@@ -148,19 +148,29 @@ class PieceStore:
                 self._remember(piece)
             # They stay known: a listing that began before the removal may still show them.
 
-    def remove_all(self, whole_key: str) -> None:
-        """The whole segment is durable and ours: remove what equals it.
+    def compare_others(self, whole_key: str) -> None:
+        """The whole segment is stored: before it is confirmed, compare it with pieces that we do not know.
 
-        Raises WrongCluster for a piece that differs.
+        Raises WrongCluster for one that differs: its bytes may have been confirmed to another server.
         """
-        infos = self._store.list(keys.pieces_folder(self._segment))
-        listed = [name for info in infos if (name := keys.parse_piece(info.key))]
         with self._lock:
-            others = [name for name in listed if name.key not in self._known]
+            known = set(self._known)
+        others = [name for name in self._listed() if name.key not in known]
         if others:
             compare_with_whole(self._store, self._codec, whole_key, others)
-        if listed:
-            self._store.delete([name.key for name in listed])
+            with self._lock:
+                self._known.update(name.key for name in others)
+
+    def remove_all(self) -> None:
+        """The whole segment is durable and ours: remove what equals it, and nothing that was not compared with it."""
+        with self._lock:
+            known = set(self._known)
+        if keys_of_pieces := [name.key for name in self._listed() if name.key in known]:
+            self._store.delete(keys_of_pieces)
+
+    def _listed(self) -> list[keys.PieceName]:
+        infos = self._store.list(keys.pieces_folder(self._segment))
+        return [name for info in infos if (name := keys.parse_piece(info.key))]
 
 
 def compare_with_whole(store: ObjectStore, codec: Codec, whole_key: str, pieces: Iterable[keys.PieceName]) -> None:

@@ -220,12 +220,13 @@ class WalUploads:
         else:
             compare_segment(self.store, self.codec, upload.key, upload.crc, name.segment_bytes)
         self._open.discard(upload)
+        upload.pieces.compare_others(upload.key)
         self._events.put(Durable(name, name.start, name.end, whole=True))
         while busy := [job for job in upload.piece_jobs if not job.done()]:
             wait_futures(busy, timeout=1)
             if self._cancelled.is_set():
                 return
-        upload.pieces.remove_all(upload.key)
+        upload.pieces.remove_all()
 
 
 def compare_segment(store: ObjectStore, codec: Codec, key: str, crc: int, segment_bytes: int) -> None:

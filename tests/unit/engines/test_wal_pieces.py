@@ -154,6 +154,23 @@ def test_pieces_that_differ_from_the_whole_segment_stay() -> None:
     store.put_if_absent(whole, CODEC.encode(b"a" * 100))
     foreign = keys.piece(str(SEGMENT), 0, 10, "zst")
     store.put_if_absent(foreign, CODEC.encode(b"b" * 10))
+    pieces = PieceStore(store, CODEC, SEGMENT)
     with pytest.raises(WrongCluster):
-        PieceStore(store, CODEC, SEGMENT).remove_all(whole)
+        pieces.compare_others(whole)
+    pieces.remove_all()
     assert store.head(foreign) is not None
+
+
+def test_a_piece_that_comes_after_the_comparison_stays() -> None:
+    """It may be the confirmed WAL of another branch; its writer finds the whole segment and tells."""
+    store = MemoryStore()
+    whole = keys.wal(str(SEGMENT), CODEC.extension)
+    store.put_if_absent(whole, CODEC.encode(b"a" * 100))
+    equal, late = keys.piece(str(SEGMENT), 0, 10, "zst"), keys.piece(str(SEGMENT), 0, 20, "zst")
+    store.put_if_absent(equal, CODEC.encode(b"a" * 10))
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    pieces.compare_others(whole)
+    store.put_if_absent(late, CODEC.encode(b"b" * 20))
+    pieces.remove_all()
+    assert store.head(equal) is None
+    assert store.head(late) is not None

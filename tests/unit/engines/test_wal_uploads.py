@@ -9,7 +9,8 @@ from pgbackup.engines.native.upload_stats import UploadStats
 from pgbackup.engines.native.wal_events import Durable, Failed, WakeableQueue
 from pgbackup.engines.native.wal_segment import Piece
 from pgbackup.engines.native.wal_uploads import WalUploads
-from pgbackup.errors import StoreUnavailable
+from pgbackup.errors import StoreUnavailable, WrongCluster
+from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.memory import MemoryStore
 
@@ -22,13 +23,15 @@ class Session:
     def __init__(self, stats: UploadStats) -> None:
         self.store = MemoryStore()
         self.events = WakeableQueue()
+        self.seen: list[Durable | Failed] = []
         self.uploads = WalUploads(self.store, Codec(Compression("none")), self.events, concurrency=2, stats=stats)
 
     def wait_for(self, kind: type[Durable | Failed]) -> None:
         deadline = time.monotonic() + 10
-        while not any(isinstance(event, kind) for event in self.events.take_all()):
+        while not any(isinstance(event, kind) for event in self.seen):
             assert time.monotonic() < deadline
             time.sleep(0.005)
+            self.seen += self.events.take_all()
 
     def ship_segment(self) -> None:
         upload = self.uploads.open(SEGMENT, [])
@@ -65,6 +68,21 @@ def test_a_failed_upload_is_counted_by_its_kind() -> None:
     session.close()
     assert stats.totals().errors["unavailable"] == 1
     assert stats.totals().objects == 0
+
+
+def test_a_segment_that_differs_from_an_unknown_piece_is_never_durable() -> None:
+    """Another server's confirmed bytes are in the piece: ours must not be confirmed beside them."""
+    session = Session(UploadStats())
+    piece = keys.piece(str(SEGMENT), 0, 100, session.uploads.codec.extension)
+    upload = session.uploads.open(SEGMENT, [])
+    session.store.put_if_absent(piece, b"y" * 100)
+    session.uploads.feed(upload, bytes(MIB))
+    session.uploads.end(upload)
+    session.wait_for(Failed)
+    session.close()
+    assert not [event for event in session.seen if isinstance(event, Durable)]
+    assert [type(event.error) for event in session.seen if isinstance(event, Failed)] == [WrongCluster]
+    assert session.store.get(piece) == b"y" * 100
 
 
 def _refuse(operation: str, key: str) -> None:

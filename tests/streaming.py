@@ -57,7 +57,7 @@ def streaming(
     server: ThrowawayServer,
     store: ObjectStore,
     *,
-    flush_seconds: float = 0.2,
+    flush_seconds: float | None = 0.2,
     codec: Codec = ZSTD,
     writer: str = "test",
     host: str = "here",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from pgbackup.core.lsn import SegmentName
+from pgbackup.core.lsn import MIB, SegmentName
+from pgbackup.engines.native.wal_segment import PIECE_BYTES
 from pgbackup.errors import StoreUnavailable
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
@@ -248,3 +250,40 @@ def test_an_overlapping_writer_stops_confirmation_until_compared(make_server: Ma
         fill(server, 50)
         wal.wait_for(lambda p: p.permanent)
         assert wal.progress.get().confirmed <= position.confirmed
+
+
+def test_what_waits_for_the_store_is_bounded(make_server: MakeServer, store: MemoryStore) -> None:
+    """A large segment and a piece that does not come back: reading stops, whatever a segment could hold."""
+    server = make_server(segment_mb=64)
+    released = threading.Event()
+
+    def hold(operation: str, key: str) -> None:
+        if operation == "put_if_absent" and keys.parse_piece(key):
+            released.wait(60)
+
+    with streaming(server, store) as wal:
+        wal.wait_streaming()
+        server.execute("SELECT pg_switch_wal()")
+        fill(server, 100)
+        wal.wait_confirmed(flush_lsn(server))
+        store.on_call = hold
+        fill(server, 80_000)
+        end = flush_lsn(server)
+        held = wal.wait_for(lambda position: position.received - position.confirmed > PIECE_BYTES)
+        time.sleep(1)
+        waiting = wal.progress.get().received - held.confirmed
+        released.set()
+        assert end - held.confirmed > 44 * MIB, "there is more than may wait"
+        assert waiting <= 2 * PIECE_BYTES + MIB
+        wal.wait_confirmed(end)
+
+
+def test_whole_segments_only(make_server: MakeServer, store: MemoryStore) -> None:
+    """As beside a base backup that ships its own WAL: nothing is kept for pieces, and large segments pass."""
+    server = make_server(segment_mb=64)
+    with streaming(server, store, flush_seconds=None) as wal:
+        wal.wait_streaming()
+        fill(server, 150_000)
+        wal.wait_for(lambda position: position.confirmed > position.began)
+        assert segment_keys(store)
+        assert not piece_keys(store)

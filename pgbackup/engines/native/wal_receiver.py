@@ -54,12 +54,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReceiverOptions:
-    """``flush_seconds``: between pieces of the open segment. ``writer`` names this process, ``host`` this host."""
+    """``flush_seconds``: between pieces of the open segment, None: no pieces. ``writer`` names this process, ``host``
+    this host."""
 
     conninfo: str
     application_name: str
     slot: str
-    flush_seconds: float
+    flush_seconds: float | None
     stop_seconds: float
     concurrency: int
     writer: str

@@ -3,8 +3,9 @@
 After a restart a segment is received again from its start. Bytes for which stored pieces exist are compared with them
 (by CRC), not stored again; other bytes mean another cluster or another branch. Used by one thread, no I/O.
 
-Memory: ``pending`` holds at most one piece (PIECE_BYTES and one message); nothing is pending while the server is
-known to be past the segment, because then the whole segment follows at once.
+Memory: ``pending`` holds at most one piece (PIECE_BYTES and one message), because the session reads no more until that
+is taken; nothing is pending while the server is known to be past the segment (then the whole segment follows at once),
+nor where no pieces are wanted.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class OpenSegment:
         self.pending_bytes += len(block)
 
     def skip_pieces(self) -> None:
-        """The server is past this segment already: the whole segment follows at once, no more pieces of it."""
+        """No more pieces of this segment: the server is past it, or none are wanted."""
         if not self.catching_up:
             self.catching_up = True
             self._pending.clear()

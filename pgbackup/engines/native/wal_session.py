@@ -120,7 +120,7 @@ class WalSession:
     def _loop(self, stop: StopSignal) -> TimelineEnd | None:
         self._publish()
         while not stop.is_set():
-            end = self._receive() if self._uploads.has_room else None
+            end = self._receive() if self._has_room else None
             if end is not None:
                 self._drain(time.monotonic() + STORE_DEAD_SECONDS * 4)
                 if self._acks.confirmed < self._drain_target():
@@ -149,9 +149,14 @@ class WalSession:
                 self._on_keepalive(message)
             else:
                 self._on_wal(message)
-            if not self._uploads.has_room:
+            if not self._has_room:
                 return None
         return None
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether more may be read: neither the encoder nor the next piece has more waiting than it should."""
+        return self._uploads.has_room and self._segment.pending_bytes < PIECE_BYTES
 
     def _on_wal(self, message: WalData) -> None:
         if message.start != self._received:
@@ -190,6 +195,8 @@ class WalSession:
         """Begin with a segment, and with the pieces of it that the repository holds."""
         stored = load_stored(self._store, self._codec, name) if name in self._with_pieces else []
         self._segment = OpenSegment(name, stored)
+        if self._settings.flush_seconds is None:
+            self._segment.skip_pieces()
         self._upload: Any = self._uploads.open(name, [piece.key for piece in stored])
         self._pending_since = None
 
@@ -302,14 +309,14 @@ class WalSession:
 
     def _wait(self) -> None:
         """Until the socket or an upload has something, or the next thing is due."""
-        if self._uploads.has_room and not self._dry:
+        if self._has_room and not self._dry:
             return
         timeout = _IDLE_SECONDS
         if self._pending_since is not None and self._settings.flush_seconds is not None:
             due = self._pending_since + self._settings.flush_seconds - time.monotonic()
             timeout = timeout if self._piece_in_flight else max(0.0, min(timeout, due))
         sources: list[WakeableQueue | ReplicationConnection] = [self._events]
-        if self._uploads.has_room:
+        if self._has_room:
             sources.append(self._connection)
         select.select(sources, [], [], timeout)
 

@@ -1,6 +1,7 @@
 """Faults on the way to a real server: a TCP proxy, and a gateway that answers some HTTP requests itself.
 
 proxy.cut_after(1000)      the next connection breaks when 1000 bytes went to the client
+proxy.cut_before_bodies(1) the next PUT breaks between its headers and its body
 proxy.pause()              nothing moves, connections stay open; resume() lets go on
 proxy.stop_listening()     connections are refused
 gateway.answer(...)        a chosen request gets a made-up answer, or none after it took effect
@@ -43,6 +44,7 @@ class TcpProxy:
         self._moving = threading.Event()
         self._moving.set()
         self._cuts: list[int] = []
+        self._cut_before_bodies = 0
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -61,6 +63,11 @@ class TcpProxy:
         """Break each of the next ``times`` connections once so many bytes went to the client."""
         with self._lock:
             self._cuts += [down_bytes] * times
+
+    def cut_before_bodies(self, times: int) -> None:
+        """Break the connection of each of the next ``times`` PUT requests between its headers and its body."""
+        with self._lock:
+            self._cut_before_bodies = times
 
     def cut(self) -> None:
         """Break all connections now."""
@@ -122,7 +129,9 @@ class TcpProxy:
                 self._moving.wait()
                 if self.delay_seconds:
                     time.sleep(self.delay_seconds)
-                if limit is not None:
+                if not down and self._takes_body(data):
+                    data, limit = data[: data.index(b"\r\n\r\n") + 4], 0
+                elif limit is not None:
                     data = data[:limit]
                     limit -= len(data)
                 sink.sendall(data)
@@ -133,6 +142,13 @@ class TcpProxy:
         _shut(source)
         _shut(sink)
         done.wait()
+
+    def _takes_body(self, data: bytes) -> bool:
+        with self._lock:
+            if not self._cut_before_bodies or not data.startswith(b"PUT ") or b"\r\n\r\n" not in data:
+                return False
+            self._cut_before_bodies -= 1
+            return True
 
     def _end(self, *pair: socket.socket) -> None:
         with self._lock:

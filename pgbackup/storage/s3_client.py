@@ -1,7 +1,7 @@
 """One bucket of an S3 store: the boto3 client, set up for backups, and the one place where its calls are made.
 
 boto3 reads endpoint, region, credentials and CA from its own environment variables and files. A store that is not
-AWS gets path-style addresses and no checksum headers beyond those that requests need, because most of them know
+AWS gets path-style addresses and no checksum headers but Content-MD5 with whole objects, because most of them know
 neither; AWS gets a CRC-32 with every body, which buckets with object lock insist on. Over TLS the payload is not
 hashed for the signature, which is half the CPU of an upload.
 

@@ -119,6 +119,29 @@ def test_connections_are_used_again(proxied: S3Store, s3_proxy: TcpProxy) -> Non
     assert s3_proxy.connections == before
 
 
+# -- writes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [100, 1_000_000])
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_put_that_breaks_before_its_body_leaves_no_object(
+    proxied: S3Store, s3_proxy: TcpProxy, size: int, times: int
+) -> None:
+    """SeaweedFS makes an empty object of it, which would keep the real one out for ever, unless it knows the MD5."""
+    proxied.put_if_absent("first", b"the store is known now")
+    s3_proxy.cut()
+    s3_proxy.cut_before_bodies(times)
+    if times < 4:
+        assert proxied.put_if_absent("k", DATA[:size])
+    else:
+        with pytest.raises(StoreUnavailable):
+            proxied.put_if_absent("k", DATA[:size])
+        time.sleep(0.5)
+        assert proxied.head("k") is None
+        assert proxied.put_if_absent("k", DATA[:size])
+    assert proxied.get("k") == DATA[:size]
+
+
 # -- outages ------------------------------------------------------------------------------------------------------
 
 

@@ -98,7 +98,11 @@ class PieceStore:
         encoded = self._codec.encode(data)
         if self._store.put_if_absent(key, encoded):
             return len(encoded)
-        if self._codec.decode(key, self._store.get(key), limit=len(data)) != data:
+        try:
+            stored = self._store.get(key)
+        except ObjectMissing as gone:
+            raise PiecesChanged(f"another writer removed {key} while it was compared") from gone
+        if self._codec.decode(key, stored, limit=len(data)) != data:
             raise WrongCluster(
                 f"the stored piece {key} holds other bytes",
                 hint=OTHER_WRITER_HINT,
@@ -151,13 +155,17 @@ class PieceStore:
     def compare_others(self, whole_key: str) -> None:
         """The whole segment is stored: before it is confirmed, compare it with pieces that we do not know.
 
-        Raises WrongCluster for one that differs: its bytes may have been confirmed to another server.
+        Raises WrongCluster for one that differs: its bytes may have been confirmed to another server. Raises
+        PiecesChanged when one goes meanwhile.
         """
         with self._lock:
             known = set(self._known)
         others = [name for name in self._listed() if name.key not in known]
         if others:
-            compare_with_whole(self._store, self._codec, whole_key, others)
+            try:
+                compare_with_whole(self._store, self._codec, whole_key, others)
+            except ObjectMissing as gone:
+                raise PiecesChanged("another writer removed a piece while it was compared") from gone
             with self._lock:
                 self._known.update(name.key for name in others)
 

@@ -148,6 +148,25 @@ def test_the_same_name_with_other_bytes_is_a_conflict() -> None:
         PieceStore(store, CODEC, SEGMENT).put(Piece(0, 10, (b"y" * 10,)))
 
 
+@pytest.mark.parametrize("operation", ["get", "open_read"])
+def test_a_piece_that_its_writer_merges_while_it_is_compared(operation: str) -> None:
+    """Seen with two processes: nothing is wrong, so the segment is received again at once."""
+    store = MemoryStore()
+    whole = keys.wal(str(SEGMENT), CODEC.extension)
+    store.put_if_absent(whole, CODEC.encode(b"\0" * 100))
+    PieceStore(store, CODEC, SEGMENT).put(piece(0))
+    pieces = PieceStore(store, CODEC, SEGMENT)
+
+    def remove(seen: str, key: str) -> None:
+        if seen == operation:
+            store.on_call = None
+            store.delete([keys.piece(str(SEGMENT), 0, 10, "zst"), whole])
+
+    store.on_call = remove
+    with pytest.raises(PiecesChanged):
+        pieces.put(piece(0)) if operation == "get" else pieces.compare_others(whole)
+
+
 def test_pieces_that_differ_from_the_whole_segment_stay() -> None:
     store = MemoryStore()
     whole = keys.wal(str(SEGMENT), CODEC.extension)

@@ -78,6 +78,13 @@ class SeaweedFs:
     http: S3Server
     tls: S3Server
     pid: int
+    ports: tuple[int, ...]
+
+    def remove_sockets(self) -> None:
+        """It puts some beside ours, named for their ports, whatever TMPDIR says; killed, it leaves them."""
+        for port in self.ports:
+            for path in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
+                path.unlink(missing_ok=True)
 
 
 class S3Env(Protocol):
@@ -94,6 +101,7 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFs]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        server.remove_sockets()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -198,13 +206,15 @@ def start_seaweedfs(folder: Path) -> tuple[subprocess.Popen[bytes], SeaweedFs]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        server.remove_sockets()
         if last_try:
             break
     raise RuntimeError("SeaweedFS does not start:\n" + (folder / "log").read_text(errors="replace")[-3000:])
 
 
 def _launch(folder: Path) -> tuple[subprocess.Popen[bytes], SeaweedFs]:
-    master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, s3_tls = free_ports(9)
+    ports = free_ports(9)
+    master, master_grpc, volume, volume_grpc, filer, filer_grpc, s3, s3_grpc, s3_tls = ports
     ca_file = _certificate(folder)
     http = S3Server(f"http://127.0.0.1:{s3}", s3)
     tls = S3Server(f"https://127.0.0.1:{s3_tls}", s3_tls, ca_file=ca_file)
@@ -228,7 +238,7 @@ def _launch(folder: Path) -> tuple[subprocess.Popen[bytes], SeaweedFs]:
         process = subprocess.Popen(
             command + arguments, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
         )
-    return process, SeaweedFs(http, tls, process.pid)
+    return process, SeaweedFs(http, tls, process.pid, tuple(ports))
 
 
 def _identities(admin: S3Server) -> list[dict[str, object]]:

@@ -26,7 +26,7 @@ PATH_STYLE = ("AWS_S3_FORCE_PATH_STYLE", "WALG_AWS_S3_FORCE_PATH_STYLE")
 CA_FILES = ("WALG_S3_CA_CERT_FILE", "S3_CA_CERT_FILE")
 _BOTO3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _PREFIXES = ("WALG_", "WALE_")
-_MOST_UPLOADS = 64
+_MOST_UPLOADS = 20
 _MOST_DOWNLOADS = 16
 _ZSTD_LEVELS = {"fastest": 1, "default": 3, "better": 7, "best": 11}
 """WALG_ZSTD_LEVEL: the levels of zstd that WAL-G's library says its own are about."""

@@ -54,7 +54,7 @@ class RepositorySection(BaseSettings):
     part_size: Annotated[int, size(1 << 20, 64 << 30)] = setting(
         256 << 20, "Raw bytes of a base backup in one stored object, about."
     )
-    upload_concurrency: Annotated[int, count(1, 64)] = setting(4, "Uploads in flight for a base backup.")
+    upload_concurrency: Annotated[int, count(1, 20)] = setting(4, "Uploads in flight for a base backup.")
     download_concurrency: Annotated[int, count(1, 16)] = setting(4, "Objects that a restore reads at once.")
     wal_upload_concurrency: Annotated[int, count(1, 64)] = setting(4, "Uploads in flight for WAL.")
     upload_rate: Rate | None = setting(

@@ -57,6 +57,11 @@ class ObjectWriter:
         self._failure: BaseException | None = None
 
     @property
+    def buffered_bytes(self) -> int:
+        """How many bytes wait for the next part, or for the end."""
+        return self._chunk_bytes
+
+    @property
     def upload_id(self) -> str | None:
         """The multipart upload's id once there is one, for the record of what to clean up."""
         return self._upload.upload_id if self._upload is not None else None

@@ -1,8 +1,9 @@
 """The objects of one base backup: several multipart parts in flight, objects completed behind the one being written.
 
 Memory: at most ``concurrency`` part buffers are on their way, whatever object they belong to, one waits for its turn
-in each thread that writes (the encoder's and the two that complete objects), and one is being filled: PART_BYTES times
-(concurrency + 4). It does not depend on the size of the database, of a part or of a file.
+in each thread that writes (the encoder's and the two that complete objects), and one is being filled. All of them
+together are BUFFER_BYTES at most: the more uploads, the smaller a part, down to what S3 takes. It does not depend on
+the size of the database, of a stored object or of a file.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.stream_writer import ObjectWriter
 
 PART_BYTES = 16 << 20
+BUFFER_BYTES = 128 << 20
+_OTHER_BUFFERS = 4
 _COMPLETING = 2
 _LOOK_SECONDS = 0.2
+
+
+def part_bytes(concurrency: int) -> int:
+    """The size of a multipart part when so many are under way: whole MiB."""
+    return min(PART_BYTES, BUFFER_BYTES // (concurrency + _OTHER_BUFFERS) >> 20 << 20)
 
 
 class BackupUploads:
@@ -28,6 +36,7 @@ class BackupUploads:
     def __init__(self, store: ObjectStore, *, concurrency: int) -> None:
         self._store = store
         self._concurrency = concurrency
+        self._part_bytes = part_bytes(concurrency)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="backup-upload")
         self._completer = ThreadPoolExecutor(_COMPLETING, thread_name_prefix="backup-complete")
         self._slots = threading.BoundedSemaphore(concurrency)
@@ -55,7 +64,9 @@ class BackupUploads:
     def open(self, key: str) -> ObjectWriter:
         """Begin an object; hand it to ``complete`` when everything is written. For one thread at a time."""
         self.check()
-        writer = ObjectWriter(self._store, key, part_bytes=PART_BYTES, submit=self._submit, parallel=self._concurrency)
+        writer = ObjectWriter(
+            self._store, key, part_bytes=self._part_bytes, submit=self._submit, parallel=self._concurrency
+        )
         with self._lock:
             self._open[key] = writer
         return writer

@@ -5,7 +5,7 @@ segment is complete, the pool makes it durable: put if absent, compared when it 
 are encoded and put by the pool, one at a time per segment.
 
 Memory: blocks waiting to be encoded are at most QUEUE_BYTES (the receiver stops reading then); finished segments that
-wait for the store are at most ``concurrency``, each no larger than one multipart part buffer of compressed bytes.
+wait for the store are at most ``concurrency``, and hold at most FINISHED_BYTES of compressed bytes together.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from pgbackup.errors import OTHER_WRITER_HINT, StorageError, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
-from pgbackup.storage.stream_writer import ObjectWriter
+from pgbackup.storage.stream_writer import PART_BYTES, ObjectWriter
 
 QUEUE_BYTES = 32 << 20
+FINISHED_BYTES = 4 * PART_BYTES
 _READ_BYTES = 1 << 20
 
 
@@ -60,6 +61,11 @@ class SegmentUpload:
         self.stored_bytes = self._writer.stored_bytes
         return stored
 
+    @property
+    def buffered_bytes(self) -> int:
+        """What of the object is in memory, and not on its way as a part."""
+        return self._writer.buffered_bytes
+
     def abort(self) -> None:
         self._writer.abort()
 
@@ -85,7 +91,9 @@ class WalUploads:
         self._lock = threading.Lock()
         self._queued_bytes = 0
         self._started: dict[int, float] = {}
-        self._finishing = threading.BoundedSemaphore(concurrency)
+        self._concurrency = concurrency
+        self._finishing: dict[SegmentUpload, int] = {}
+        self._finished = threading.Condition()
         self._pool = ThreadPoolExecutor(concurrency + 2, thread_name_prefix="wal-upload")
         self._parts = ThreadPoolExecutor(2, thread_name_prefix="wal-part")
         self._side = ThreadPoolExecutor(2, thread_name_prefix="wal-side")
@@ -165,10 +173,22 @@ class WalUploads:
                 self._events.wake()
             return
         upload.end_of_data()
-        while not self._finishing.acquire(timeout=0.5):
-            if self._cancelled.is_set():
-                return
-        self._submit(lambda: self._store_segment(upload)).add_done_callback(lambda _: self._finishing.release())
+        with self._finished:
+            while not self._may_finish(upload.buffered_bytes):
+                if self._cancelled.is_set():
+                    return
+                self._finished.wait(0.5)
+            self._finishing[upload] = upload.buffered_bytes
+        self._submit(lambda: self._store_segment(upload)).add_done_callback(lambda _: self._forget(upload))
+
+    def _may_finish(self, more: int) -> bool:
+        held = self._finishing.values()
+        return not held or (len(held) < self._concurrency and sum(held) + more <= FINISHED_BYTES)
+
+    def _forget(self, upload: SegmentUpload) -> None:
+        with self._finished:
+            del self._finishing[upload]
+            self._finished.notify()
 
     # -- jobs in the pool ---------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ def test_numbers() -> None:
     assert (settings.upload_concurrency, settings.download_concurrency) == (16, 10)
     assert (settings.backup_rate, settings.upload_rate) == (41943040, 1000)
     cut = load(**PLACE, WALG_UPLOAD_CONCURRENCY="1000", WALG_DOWNLOAD_CONCURRENCY="32")
-    assert (cut.upload_concurrency, cut.download_concurrency) == (64, 16)
+    assert (cut.upload_concurrency, cut.download_concurrency) == (20, 16)
     text = problem(**PLACE, WALG_UPLOAD_CONCURRENCY="many", WALG_COMPRESSION_METHOD="bzip2")
     assert "WALG_UPLOAD_CONCURRENCY: expected a whole number from 1 (got 'many')" in text
     assert "WALG_COMPRESSION_METHOD: expected lz4" in text

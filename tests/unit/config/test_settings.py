@@ -85,7 +85,7 @@ def test_every_problem_is_named_at_once(tmp_path):
     )
     assert "PGBACKUP_ENCRYPTION_KEY_FILE: cannot be read: No such file or directory (got '" in text
     assert "PGBACKUP_ADOPT: expected yes or no (got 'maybe')" in text
-    assert "PGBACKUP_UPLOAD_CONCURRENCY: expected a whole number from 1 to 64 (got '0')" in text
+    assert "PGBACKUP_UPLOAD_CONCURRENCY: expected a whole number from 1 to 20 (got '0')" in text
     for name in ("SCHEDULE", "TIMEZONE", "COMPRESSION", "WAL_FLUSH_INTERVAL"):
         assert f"PGBACKUP_{name}: " in text
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from pgbackup.core.lsn import MIB, SegmentName
 from pgbackup.engines.native.upload_stats import UploadStats
 from pgbackup.engines.native.wal_events import Durable, Failed, WakeableQueue
 from pgbackup.engines.native.wal_segment import Piece
-from pgbackup.engines.native.wal_uploads import WalUploads
+from pgbackup.engines.native.wal_uploads import FINISHED_BYTES, WalUploads
 from pgbackup.errors import StoreUnavailable, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
@@ -20,11 +21,13 @@ SEGMENT = SegmentName(1, 9, MIB)
 class Session:
     """Uploads into a store in memory, and what they told."""
 
-    def __init__(self, stats: UploadStats) -> None:
+    def __init__(self, stats: UploadStats, concurrency: int = 2) -> None:
         self.store = MemoryStore()
         self.events = WakeableQueue()
         self.seen: list[Durable | Failed] = []
-        self.uploads = WalUploads(self.store, Codec(Compression("none")), self.events, concurrency=2, stats=stats)
+        self.uploads = WalUploads(
+            self.store, Codec(Compression("none")), self.events, concurrency=concurrency, stats=stats
+        )
 
     def wait_for(self, kind: type[Durable | Failed]) -> None:
         deadline = time.monotonic() + 10
@@ -83,6 +86,38 @@ def test_a_segment_that_differs_from_an_unknown_piece_is_never_durable() -> None
     assert not [event for event in session.seen if isinstance(event, Durable)]
     assert [type(event.error) for event in session.seen if isinstance(event, Failed)] == [WrongCluster]
     assert session.store.get(piece) == b"y" * 100
+
+
+def test_segments_that_wait_for_the_store_are_bounded_in_bytes() -> None:
+    """Many uploads of WAL that cannot be compressed, and a store that hangs."""
+    session = Session(UploadStats(), concurrency=64)
+    released = threading.Event()
+    under_way: list[str] = []
+
+    def hold(operation: str, key: str) -> None:
+        if operation == "put_if_absent":
+            under_way.append(key)
+            released.wait(30)
+
+    session.store.on_call = hold
+    block = bytes(4 * MIB)
+    for number in range(12):
+        name = SegmentName(1, number)
+        upload = session.uploads.open(name, [])
+        for _ in range(name.segment_bytes // len(block)):
+            session.uploads.feed(upload, block)
+        session.uploads.end(upload)
+    before = -1
+    while before != len(under_way) or not under_way:
+        before = len(under_way)
+        time.sleep(0.3)
+    assert before * 16 * MIB <= FINISHED_BYTES
+    released.set()
+    deadline = time.monotonic() + 20
+    while len(under_way) < 12:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    session.close()
 
 
 def _refuse(operation: str, key: str) -> None:

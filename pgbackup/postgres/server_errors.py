@@ -61,6 +61,12 @@ def from_result(sqlstate: str | None, text: str) -> PgbackupError:
     return PostgresError("the server refused", detail=f"{text} (SQLSTATE {sqlstate})")
 
 
+def is_for_loopback_only(refusal: PgbackupError, client_address: str) -> bool:
+    """Whether replication is refused from another machine or container, as the rules of a new cluster have it."""
+    match = _NO_HBA.search(refusal.detail)
+    return bool(match and match[1]) and bool(client_address) and not client_address.startswith(("127.", "::1"))
+
+
 def lacks_replication(text: str) -> bool:
     return (
         "must be superuser or replication role" in text

@@ -167,11 +167,12 @@ class CatalogWatch:
     def _find_missing(self, catalog: Catalog) -> tuple[str, ...]:
         """cluster.json is written before the first byte; only what others wrote is without it.
 
-        Alerts may come before: people are told as well of a server that has never answered.
+        Alerts and the lease may come before: people are told as well of a server that has never answered, and a base
+        backup that is due takes the lease while the stream is not ready to claim the prefix.
         """
         infos, _ = self._store.list_level(keys.BOOKKEEPING)
         there = {info.key for info in infos}
-        if not any(_is_ours(backup) for backup in catalog.backups) and there <= {keys.ALERTS}:
+        if not any(_is_ours(backup) for backup in catalog.backups) and there <= {keys.ALERTS, keys.LEASE}:
             return ()
         return tuple(key for key in _OURS if key not in there)
 

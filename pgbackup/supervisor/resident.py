@@ -27,7 +27,7 @@ from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.resident_wal import ResidentWal
 from pgbackup.engines.native.wal_progress import WalProgress
 from pgbackup.engines.native.wal_receiver import ReceiverOptions, WalReceiver
-from pgbackup.errors import PgbackupError
+from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
@@ -149,7 +149,7 @@ class Resident:
 
     def _jobs(self) -> list[ScheduledJob]:
         """Base backups first."""
-        ports = JobPorts(self._last_backup, self._may_run, self._backup, self._schedules.next_backup)
+        ports = JobPorts(self._last_backup, self._may_back_up, self._backup, self._schedules.next_backup)
         jobs = [ScheduledJob(from_settings.BACKUP_JOB, ports, observer=self._desk)]
         if self._schedules.verify is not None:
             verify = VerifyJob(self._store, self._codec)
@@ -187,6 +187,13 @@ class Resident:
         with self._session() as session:
             facts = session.facts()
         return self._lease.acquire(facts.system_identifier, facts.timeline)
+
+    def _may_back_up(self) -> bool:
+        """Raises BackupError while nothing is streamed: that ends when the stream is tried the next time."""
+        position = self.progress.get()
+        if position.permanent and position.problem and not position.streaming:
+            raise BackupError("WAL is not being shipped", detail=position.problem)
+        return self._may_run()
 
     def _backup(self, stop: StopSignal) -> str:
         """One base backup, unless an earlier one was copied and only has to be sealed: then that is the backup."""

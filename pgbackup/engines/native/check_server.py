@@ -11,9 +11,11 @@ from datetime import timedelta
 
 from pgbackup.core.lsn import MIB
 from pgbackup.engines.native.check_report import CheckReport
-from pgbackup.errors import PgbackupError
+from pgbackup.errors import PgbackupError, PostgresError
 from pgbackup.postgres.replication import ReplicationConnection
+from pgbackup.postgres.role import Target, hba_lines
 from pgbackup.postgres.server_checks import RoleRights, ServerState, look, parse_synchronous_names, role_rights
+from pgbackup.postgres.server_errors import is_for_loopback_only
 from pgbackup.postgres.session import ServerFacts, Session, SlotFacts
 
 OLDEST_MAJOR, NEWEST_MAJOR = 14, 18
@@ -60,7 +62,7 @@ def check_server(report: CheckReport, request: ServerRequest) -> ServerLook | No
     except PgbackupError as exc:
         report.failure("server connection", str(exc), exc.hint)
         return None
-    synchronous_commit = _check_replication_connection(report, request, found)
+    synchronous_commit = _check_replication_connection(report, request, role, found)
     if found is None:
         return None
     _check_identity(report, found.facts)
@@ -107,13 +109,31 @@ def _check_role(report: CheckReport, role: RoleRights) -> None:
         report.ok("role", f"role {role.name} has REPLICATION and pg_monitor, and no more")
 
 
-def _check_replication_connection(report: CheckReport, request: ServerRequest, found: ServerLook | None) -> str:
+def _stock_image_hint(role: RoleRights, state: ServerState) -> str:
+    """A container's address changes, so the line names the network: whatever the server is directly connected to."""
+    line = hba_lines(Target(role.name, "postgres", ("container",), requires_tls=state.tls), "samenet")[0]
+    return (
+        "The rules of the stock postgres image let replication in over the socket and loopback only. Share the folder "
+        "/var/run/postgresql or the network of the server's container (network_mode: service:postgres), or add this "
+        f"line to pg_hba.conf and reload the server: {' '.join(line.split())}"
+    )
+
+
+def _check_replication_connection(
+    report: CheckReport, request: ServerRequest, role: RoleRights, found: ServerLook | None
+) -> str:
     """Returns synchronous_commit as the server sets it; our SQL sessions set it to local themselves."""
     shown = ""
     with report.attempt("pg_hba.conf"):
-        connection = ReplicationConnection.connect(
-            request.conninfo, application_name=f"{request.application_name}-check"
-        )
+        try:
+            connection = ReplicationConnection.connect(
+                request.conninfo, application_name=f"{request.application_name}-check"
+            )
+        except PostgresError as exc:
+            if found is None or not is_for_loopback_only(exc, found.state.client_address):
+                raise
+            report.failure("pg_hba.conf", str(exc), _stock_image_hint(role, found.state))
+            return shown
         with closing(connection):
             identity = connection.identify()
             shown = connection.show("synchronous_commit")

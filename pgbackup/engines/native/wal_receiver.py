@@ -92,6 +92,7 @@ class WalReceiver:
         self._on_gap = on_gap
         self._slot_state = "there"
         self._failures = 0
+        self._refusals = 0
         self._slot_busy_since: float | None = None
         self._pause = StreamPause()
 
@@ -119,7 +120,7 @@ class WalReceiver:
     def _succeeded(self) -> None:
         if self._failures:
             _log.info("WAL streaming recovered after %d failures", self._failures)
-        self._failures = 0
+        self._failures = self._refusals = 0
         self._slot_busy_since = None
 
     def _wait_after(self, exc: PgbackupError, stop: StopSignal) -> None:
@@ -132,7 +133,8 @@ class WalReceiver:
         if not exc.retryable:
             _log.error("WAL streaming stands: %s", text)
             # A container beside a new server is there before its role is.
-            self._sleep(min(_FIRST_PERMANENT_SECONDS * 2 ** min(self._failures - 1, 10), _LAST_PERMANENT_SECONDS), stop)
+            self._refusals += 1
+            self._sleep(min(_FIRST_PERMANENT_SECONDS * 2 ** min(self._refusals - 1, 10), _LAST_PERMANENT_SECONDS), stop)
             return
         _log.warning("WAL streaming interrupted, trying again: %s", text)
         delay = min(_FIRST_BACKOFF_SECONDS * 2 ** min(self._failures - 1, 10), _LAST_BACKOFF_SECONDS)

@@ -111,13 +111,14 @@ def test_lost_bookkeeping_is_named(made: MadeRepository) -> None:
     assert watch.missing_bookkeeping == (keys.CLUSTER,)
 
 
-def test_alerts_that_were_stored_before_the_first_byte_prove_nothing_missing(made: MadeRepository) -> None:
+def test_alerts_and_a_lease_from_before_the_first_byte_prove_nothing_missing(made: MadeRepository) -> None:
     for info in list(made.store.list()):
         made.store.delete([info.key])
     made.store.put(keys.ALERTS, b"{}")
+    made.store.put(keys.LEASE, b"{}")
     watch = watching(made)
     assert watch.missing_bookkeeping == ()
-    made.store.put(keys.LEASE, b"{}")
+    made.store.put(keys.STATUS, b"{}")
     watch.forget()
     watch.look(1.0, moving=False)
     assert watch.missing_bookkeeping == (keys.CLUSTER,)

@@ -79,6 +79,9 @@ class ExpireJob:
         text = report.plan.refusal or (
             f"removed {len(report.backups)} backups, {removed.objects} objects, {removed.bytes} bytes"
         )
+        if removed.retained:
+            text += f"; the store keeps {removed.retained} objects, first {removed.first_retained}"
+            _log.warning("expiry removed less than it would: %s (%s)", text, removed.why_retained)
         with self._lock:
             self._refusal = (report.plan.refusal, report.plan.hint) if report.plan.refusal else None
             self._last_run = LastRun(datetime.now(UTC), not report.plan.refusal and not report.stopped, text)

@@ -89,6 +89,8 @@ class Resident:
         self._service: Service | None = None
         self._guard: SlotGuard | None = None
         self._expire: ExpireJob | None = None
+        self._backup_job: ScheduledJob | None = None
+        self._branches_seen: set[int] = set()
 
     def worker_states(self) -> list[WorkerState]:
         """One look at every worker; none before they were started."""
@@ -97,6 +99,7 @@ class Resident:
     def run(self, stop: threading.Event) -> None:
         """Run until ``stop`` is set."""
         jobs = self._jobs()
+        self._backup_job = jobs[0]
         receiver = WalReceiver(
             self._receiver_options(), self._store, self._codec, self.progress, self._lease, on_gap=jobs[0].run_now
         )
@@ -225,10 +228,22 @@ class Resident:
         return [*workers, *slot, *expire, *self._desk.findings()]
 
     def _publish(self, health: Health, now: datetime) -> None:
+        self._back_up_new_branch(health)
         # The pages first: alerts ask the repository for what was open before.
         self._publish_snapshot(health, now)
         self._desk.round(health, now)
         self._publish_snapshot(health, now)
+
+    def _back_up_new_branch(self, health: Health) -> None:
+        """After a restore or a promotion a base backup is due at once: the branch that is left keeps its own."""
+        facts = health.facts
+        if facts is None or facts.server is None or facts.repository is None or self._backup_job is None:
+            return
+        timeline, newest = facts.server.timeline, newest_restorable(facts.repository.catalog)
+        if newest is not None and newest.timeline < timeline and timeline not in self._branches_seen:
+            self._branches_seen.add(timeline)
+            _log.info("timeline %d has no base backup of its own yet: taking one", timeline)
+            self._backup_job.run_now()
 
     def _publish_snapshot(self, health: Health, now: datetime) -> None:
         view = ProcessView(

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pgbackup.engines.native.backup_owner import Owner
+from pgbackup.engines.native.tidying import tidy
 from pgbackup.errors import BackupError, CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectInfo, ObjectStore
@@ -191,7 +192,7 @@ class OwnIntent:
         self._ended.set()
         with self._lock:
             if not self._lost.is_set():
-                self._store.delete([self._key])
+                tidy(self._store, [self._key])
         self.leave()
 
     def _beat(self) -> None:

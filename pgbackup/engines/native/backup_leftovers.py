@@ -20,6 +20,7 @@ from pgbackup.engines.native.backup_intent import (
 )
 from pgbackup.engines.native.backup_owner import Owner
 from pgbackup.engines.native.backup_seal import is_sealed
+from pgbackup.engines.native.tidying import tidy
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
 
@@ -46,7 +47,7 @@ def remove_backup_objects(store: ObjectStore, backup: str, upload_ids: list[list
     uploads |= {(upload.key, upload.upload_id) for upload in store.list_uploads(folder)}
     for key, upload_id in uploads:
         store.abort_upload(key, upload_id)
-    store.delete([info.key for info in store.list(folder)])
+    tidy(store, [info.key for info in store.list(folder)])
 
 
 def _clean_intent(store: ObjectStore, found: StoredIntent, host: str, now: datetime) -> bool:

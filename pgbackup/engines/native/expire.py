@@ -61,7 +61,7 @@ class Look:
             return []
         size = self.catalog.segment_bytes
         there = {b.name for b in self.catalog.backups}
-        there |= {f"base_{SegmentName.containing(each.timeline, each.start_lsn, size)}" for each in self.claimed}
+        there |= {_backup_of(each, size) for each in self.claimed}
         return sorted(self.record.removing - there)
 
 
@@ -83,11 +83,18 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
     parsed = (keys.parse_intent(info.key) for info in request.store.list(keys.INTENTS))
     claimed = frozenset(UnderWay(*each) for each in parsed if each is not None)
     catalog = with_missing_objects(request.store, read_catalog(request.store, request.codec))
+    # A seal speaks for itself: where nothing can be deleted the intents of sealed backups stay for ever.
+    sealed = {backup.name for backup in catalog.backups}
+    claimed = frozenset(each for each in claimed if _backup_of(each, catalog.segment_bytes) not in sealed)
     previous = record.listing if record is not None else None
     if previous is not None and request.accept_missing:
         previous = replace(previous, backups=frozenset())
     plan = plan_expiry(catalog, request.policy, moment, request.tz, previous, under_way=claimed)
     return Look(moment, catalog, record, claimed, plan)
+
+
+def _backup_of(claim: UnderWay, segment_bytes: int) -> str:
+    return f"base_{SegmentName.containing(claim.timeline, claim.start_lsn, segment_bytes)}"
 
 
 def measure(request: ExpiryRequest, seen: Look) -> Removed:

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from pgbackup.core.lsn import SegmentName
+from pgbackup.engines.native.tidying import tidy
 from pgbackup.engines.native.wal_segment import PIECE_BYTES, Piece, StoredPiece
 from pgbackup.errors import OTHER_WRITER_HINT, CorruptObject, ObjectMissing, PgbackupError, WrongCluster
 from pgbackup.repository import keys
@@ -140,7 +141,7 @@ class PieceStore:
         merged = Piece(merged.first, merged.end, (b"".join(merged.blocks),))
         self._put(merged)
         gone = [keys.piece(self._segment, p.first, p.end, self._codec.extension) for p in chosen]
-        self._store.delete(gone)
+        tidy(self._store, gone)
         with self._lock:
             if chosen[0] not in self._mergeable:
                 # A large piece came meanwhile: nothing before it is merged any more, this one neither.
@@ -174,7 +175,7 @@ class PieceStore:
         with self._lock:
             known = set(self._known)
         if keys_of_pieces := [name.key for name in self._listed() if name.key in known]:
-            self._store.delete(keys_of_pieces)
+            tidy(self._store, keys_of_pieces)
 
     def _listed(self) -> list[keys.PieceName]:
         infos = self._store.list(keys.pieces_folder(self._segment))

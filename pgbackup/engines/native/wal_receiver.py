@@ -27,6 +27,7 @@ from pgbackup.engines.base import StopSignal, WalShipping
 from pgbackup.engines.native.adoption import check_adoption
 from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.stream_pause import StreamPause
+from pgbackup.engines.native.tidying import tidy
 from pgbackup.engines.native.wal_bookkeeping import WalBookkeeping
 from pgbackup.engines.native.wal_pieces import PiecesChanged, compare_with_whole
 from pgbackup.engines.native.wal_progress import WalProgress
@@ -289,4 +290,6 @@ class WalReceiver:
             names = [n for i in self._store.list(keys.pieces_folder(str(segment))) if (n := keys.parse_piece(i.key))]
             if whole is not None and names and is_readable(keys.split_extension(whole)[1]):
                 compare_with_whole(self._store, self._codec, whole, names)
-                self._store.delete([name.key for name in names])
+                if not tidy(self._store, [name.key for name in names]):
+                    # It keeps all of them then: comparing each with its segment would read the whole archive.
+                    return

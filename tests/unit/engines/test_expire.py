@@ -204,6 +204,16 @@ def test_a_whole_call_that_is_refused_ends(made: MadeRepository) -> None:
     assert segments(made) == list(range(5, 46))
 
 
+def test_the_intent_of_a_sealed_backup_claims_nothing(made: MadeRepository) -> None:
+    """Credentials that cannot delete leave every intent behind; somebody who can must be able to expire."""
+    backups = read_catalog(made.store, made.codec).backups
+    plan = look(request(made)).plan
+    for backup in backups:
+        made.store.put(keys.intent(backup.timeline, backup.start_lsn - backup.start_lsn % MIB), b"{}")
+    assert look(request(made)).claimed == frozenset()
+    assert look(request(made)).plan.same_removal(plan)
+
+
 def test_a_stop_ends_it_between_batches(made: MadeRepository) -> None:
     stop = threading.Event()
     made.store.locked = ""

@@ -11,7 +11,7 @@ import pytest
 from pgbackup.core.lsn import SegmentName
 from pgbackup.engines.native.wal_pieces import MERGE_COUNT, PiecesChanged, PieceStore, load_stored
 from pgbackup.engines.native.wal_segment import Piece
-from pgbackup.errors import WrongCluster
+from pgbackup.errors import DeleteRefused, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.memory import MemoryStore
@@ -34,6 +34,23 @@ def test_merging_keeps_every_byte_and_bounds_the_count() -> None:
         pieces.merge_if_many()
     assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(count))
     assert len(list(store.list(keys.pieces_folder(str(SEGMENT))))) <= MERGE_COUNT + 8
+
+
+def test_a_store_that_lets_nothing_be_deleted_loses_nothing_and_stops_nothing() -> None:
+    """Merged pieces then lie beside what they were merged from, with the same bytes."""
+    store = MemoryStore()
+    store.fail_next("delete", DeleteRefused("the policy forbids it"), times=10**6)
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    count = MERGE_COUNT * 4
+    for number in range(count):
+        pieces.put(piece(number))
+        pieces.merge_if_many()
+    content = b"".join(piece(n).blocks[0] for n in range(count))
+    assert stored_wal(store, SEGMENT, CODEC) == content
+    store.put_if_absent(keys.wal(str(SEGMENT), CODEC.extension), CODEC.encode(content))
+    pieces.compare_others(keys.wal(str(SEGMENT), CODEC.extension))
+    pieces.remove_all()
+    assert stored_wal(store, SEGMENT, CODEC) == content
 
 
 def test_merges_that_overlap_in_time_do_no_harm() -> None:

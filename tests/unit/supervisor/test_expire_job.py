@@ -10,7 +10,7 @@ import pytest
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.engines.native.expire import ExpiryRequest
-from pgbackup.errors import BackupError
+from pgbackup.errors import BackupError, DeleteRefused
 from pgbackup.repository import keys
 from pgbackup.supervisor.expire_job import ExpireJob
 from tests.made_backup import NOON, MadeRepository
@@ -69,3 +69,20 @@ def test_a_refusal_is_a_finding_and_no_error(made: MadeRepository) -> None:
     assert [finding.key for finding in expire.findings()] == ["expire:refused"]
     assert expire.last_run is not None
     assert not expire.last_run.ok
+
+
+def test_a_store_that_keeps_everything_is_reported_and_no_failure(
+    made: MadeRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Credentials without s3:DeleteObject: the plan is shown, nothing is removed, and it is not tried every minute."""
+    filled(made)
+    wal = MadeWal()
+    made.backup(Lsn(wal.start + 2_200_000), Lsn(wal.start + 2_300_000), minutes=60)
+    made.store.fail_next("delete", DeleteRefused("DeleteObjects was refused"), times=10**6)
+    expire = job(made)
+    assert expire.work(threading.Event()) == ""
+    assert expire.last_run is not None
+    assert expire.last_run.ok
+    assert "the store keeps" in expire.last_run.summary
+    assert "DeleteObjects was refused" in caplog.text
+    assert expire.findings() == []

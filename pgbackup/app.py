@@ -125,7 +125,11 @@ class App:
         """Compression and encryption as configured. Raises ConfigError for a key that cannot be used."""
         from pgbackup.repository.codec import Codec, Compression
 
-        return Codec(Compression.parse(self.settings.compression), self._key())
+        return Codec(
+            Compression.parse(self.settings.compression),
+            self._key(),
+            accept_unencrypted=self.settings.accept_unencrypted,
+        )
 
     def _key(self) -> bytes | None:
         from pgbackup.repository.codec import read_key

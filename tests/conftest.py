@@ -20,6 +20,7 @@ pytest_plugins = [
     "tests.fix_proxy",
     "tests.fix_receiver",
     "tests.fix_app",
+    "tests.fix_gpg",
 ]
 
 _TESTS = Path(__file__).parent

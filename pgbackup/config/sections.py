@@ -51,6 +51,11 @@ class RepositorySection(BaseSettings):
     encryption_key_transform: Annotated[Literal["none", "hex", "base64"], choice("none", "hex", "base64")] = setting(
         "none", "How the key is written: `none` (the text itself), `hex` or `base64`."
     )
+    accept_unencrypted: Switch = setting(
+        False,
+        "`yes`: with a key, also read objects that are not encrypted, another tool's from before there was a key. "
+        "Whoever can write to the repository can then put in what is restored.",
+    )
     part_size: Annotated[int, size(1 << 20, 64 << 30)] = setting(
         256 << 20, "Raw bytes of a base backup in one stored object, about."
     )

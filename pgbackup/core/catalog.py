@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import pairwise
 from operator import itemgetter
 
+from pgbackup.core.backup_chain import chain_of, why_broken
 from pgbackup.core.known_gaps import KnownGap, gap_of
 from pgbackup.core.lsn import Lsn, SegmentName, segments_covering
 from pgbackup.core.timeline import TimelineHistory, history_name
@@ -52,8 +53,19 @@ class Backup:
     wal_tail: bool = False
     corrupt_files: tuple[str, ...] = ()
     delta_of: str | None = None
+    """The backup that it builds on; None for a full one."""
+
+    delta_lsn: Lsn | None = None
+    """Where that backup began; None: not known."""
+
+    data_bytes: int = 0
+    """The size of the data directory, where it is another than ``raw_bytes``: a delta's. 0: not known."""
+
     problem: str = ""
     """Why it cannot be restored as the documents show it (empty: nothing found)."""
+
+    needs: str = ""
+    """What to do when the ``problem`` is ours, not the backup's: it may be whole, and must not go as a broken one."""
 
     @property
     def pg_major(self) -> int:
@@ -147,7 +159,19 @@ class Catalog:
         return self._run_end(segment.timeline, segment.number) > segment.number
 
     def backup(self, name: str) -> Backup | None:
-        return next((b for b in self.backups if b.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Backup]:
+        return {backup.name: backup for backup in reversed(self.backups)}
+
+    def chain(self, backup: Backup) -> tuple[Backup, ...]:
+        """What a restore of ``backup`` needs, oldest first, itself last. Raises BrokenChain."""
+        return chain_of(backup, self.backup)
+
+    def why_chain_broken(self, backup: Backup) -> str:
+        """Why a delta cannot be restored for what it builds on; empty when it can, and for full backups."""
+        return why_broken(backup, self.backup)
 
     def reach(self, backup: Backup, timeline: int) -> Reach | None:
         """How far WAL goes without a hole from a backup's start along the path of ``timeline``.
@@ -194,6 +218,8 @@ class Catalog:
             return backup.problem
         if backup.corrupt_files:
             return f"pages are damaged in {', '.join(backup.corrupt_files[:3])}"
+        if why := self.why_chain_broken(backup):
+            return why
         if self.lacks_history(backup.timeline):
             return f"{history_name(backup.timeline)} is missing or damaged"
         missing = self.missing(backup.start_lsn, backup.stop_lsn, self.history(backup.timeline))

@@ -21,23 +21,19 @@ def chosen_by_name(catalog: Catalog, name: str | None) -> Backup | None:
     backup = catalog.backup(name)
     if backup is None:
         raise no_such_backup(catalog, name)
-    if problem := whole_problem(backup):
+    if problem := whole_problem(catalog, backup):
         raise unusable(backup, problem)
     return backup
 
 
-def whole_problem(backup: Backup) -> str:
+def whole_problem(catalog: Catalog, backup: Backup) -> str:
     """Why a backup cannot be restored at all; damaged pages are no reason when the operator insists on it."""
-    if backup.problem:
-        return backup.problem
-    if backup.delta_of is not None:
-        return f"it is a delta of {backup.delta_of}"
-    return ""
+    return backup.problem or catalog.why_chain_broken(backup)
 
 
-def why_left_out(backup: Backup) -> str:
+def why_left_out(catalog: Catalog, backup: Backup) -> str:
     """Why a backup is not chosen unless it is named; empty when it may be."""
-    if problem := whole_problem(backup):
+    if problem := whole_problem(catalog, backup):
         return problem
     if backup.corrupt_files:
         return f"the server found damaged pages in {', '.join(backup.corrupt_files[:3])}"
@@ -48,7 +44,7 @@ def candidates(catalog: Catalog, history: TimelineHistory, by_name: Backup | Non
     """The backups that recovery along a path can begin with, newest first; only the named one where one is named."""
     if by_name is not None:
         return [by_name]
-    found = [b for b in catalog.backups if is_on(b, history) and not why_left_out(b)]
+    found = [b for b in catalog.backups if is_on(b, history) and not why_left_out(catalog, b)]
     return sorted(found, key=lambda b: (b.stop_lsn, b.finished), reverse=True)
 
 
@@ -57,7 +53,7 @@ def left_out(catalog: Catalog, history: TimelineHistory, than: Backup) -> list[t
     return [
         (b, why)
         for b in catalog.backups
-        if is_on(b, history) and b.stop_lsn > than.stop_lsn and (why := why_left_out(b))
+        if is_on(b, history) and b.stop_lsn > than.stop_lsn and (why := why_left_out(catalog, b))
     ]
 
 

@@ -290,7 +290,7 @@ def _plan(
 def _notes(question: _Question, backup: Backup, path: WalPath) -> list[str]:
     catalog, history = question.catalog, question.history
     notes = [f"{newer.name} is newer but not used: {why}" for newer, why in left_out(catalog, history, backup)]
-    if why := why_left_out(backup):
+    if why := why_left_out(catalog, backup):
         notes.append(f"{backup.name} was named, though {why}")
     for branch in other_branches(catalog, history):
         notes.append(

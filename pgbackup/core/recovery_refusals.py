@@ -32,7 +32,7 @@ def no_such_backup(catalog: Catalog, name: str) -> RestoreError:
 
 
 def unusable(backup: Backup, problem: str) -> RestoreError:
-    return RestoreError(f"backup {backup.name} cannot be restored", detail=problem, hint=_LIST)
+    return RestoreError(f"backup {backup.name} cannot be restored", detail=problem, hint=backup.needs or _LIST)
 
 
 def no_backup(catalog: Catalog, history: TimelineHistory) -> RestoreError:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
 from pgbackup.core.catalog import Backup, Catalog, TimeMark
-from pgbackup.core.retention_choice import Choice, choose, problem_of
+from pgbackup.core.retention_choice import Choice, choose
 from pgbackup.core.retention_guards import Refusal, refuse
 from pgbackup.core.retention_policy import LastListing, RetentionPolicy, UnderWay, time_of
 from pgbackup.core.retention_wal import (
@@ -148,7 +148,7 @@ def _harm(catalog: Catalog, plan: ExpiryPlan) -> Refusal | None:
     """A second look at the result, by other means than the plan was made with: deletion cannot be taken back."""
     after = catalog_after(catalog, plan)
     for verdict in plan.backups:
-        if verdict.keep and not verdict.problem and (why := problem_of(after, verdict.backup)):
+        if verdict.keep and not verdict.problem and (why := after.why_not_restorable(verdict.backup)):
             return Refusal(
                 f"the plan would harm backup {verdict.backup.name}, which is to stay: {why}",
                 "Please report this, with the output of pgbackup list --json and pgbackup expire --json.",

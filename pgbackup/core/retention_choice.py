@@ -36,27 +36,11 @@ class Choice:
         self.reasons.setdefault(backup.name, []).append(reason)
 
 
-def problem_of(catalog: Catalog, backup: Backup) -> str:
-    """Why a backup cannot be restored, with what a delta needs counted; empty when it can."""
-    if why := catalog.why_not_restorable(backup):
-        return why
-    seen = {backup.name}
-    while backup.delta_of is not None:
-        parent = catalog.backup(backup.delta_of)
-        if parent is None or parent.name in seen:
-            return f"it is a delta of {backup.delta_of}, which is not there"
-        if parent.problem or parent.corrupt_files:
-            return f"it is a delta of {parent.name}, which cannot be restored"
-        seen.add(parent.name)
-        backup = parent
-    return ""
-
-
 def choose(
     catalog: Catalog, policy: RetentionPolicy, now: datetime, tz: tzinfo, pinned: frozenset[str] = frozenset()
 ) -> Choice:
     """Decide for every backup. ``pinned``: backups that the store has refused to give up."""
-    problems = {b.name: why for b in catalog.backups if (why := problem_of(catalog, b))}
+    problems = {b.name: why for b in catalog.backups if (why := catalog.why_not_restorable(b))}
     restorable = newest_first([b for b in catalog.backups if b.name not in problems])
     cutoff = now - policy.window
     choice = Choice(problems=problems, ended=ended_timelines(catalog, restorable, cutoff))

@@ -31,6 +31,7 @@ def refuse(
         lambda: _another_cluster(catalog, previous),
         lambda: _segment_size(catalog),
         lambda: _vanished(catalog, previous),
+        lambda: _unreadable_here(catalog),
         lambda: _no_restorable(catalog, choice),
         lambda: _wrong_clock(catalog, now),
         lambda: _newest_is_broken(catalog, choice),
@@ -79,6 +80,14 @@ def _vanished(catalog: Catalog, previous: LastListing | None) -> Refusal | None:
         f"backups are gone that expiry did not remove: {', '.join(gone[:_SHOWN])}{more}",
         "Find out who removed them; if that was meant, run pgbackup expire --apply --accept-missing once.",
     )
+
+
+def _unreadable_here(catalog: Catalog) -> Refusal | None:
+    """A backup that only this installation cannot read must not go as one that cannot be restored."""
+    backup = next((b for b in catalog.backups if b.needs), None)
+    if backup is None:
+        return None
+    return Refusal(f"whether backup {backup.name} can be restored is not known here: {backup.problem}", backup.needs)
 
 
 def _no_restorable(catalog: Catalog, choice: Choice) -> Refusal | None:

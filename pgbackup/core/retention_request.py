@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pgbackup.core.catalog import Backup, Catalog
-from pgbackup.core.retention_choice import problem_of
 from pgbackup.core.retention_policy import RetentionPolicy, newest_first, time_of
 
 Chain = Literal["as named", "FULL", "FIND_FULL"]
@@ -48,7 +47,7 @@ class Before:
 
 def oldest_to_keep(catalog: Catalog, request: Retain | Before) -> Backup | None:
     """The oldest backup that stays, or None when there is nothing to remove. Raises NotDeletable."""
-    restorable = newest_first([b for b in catalog.backups if not problem_of(catalog, b)])
+    restorable = newest_first([b for b in catalog.backups if not catalog.why_not_restorable(b)])
     if isinstance(request, Before):
         found = _at(catalog, restorable, request.point)
     else:
@@ -70,7 +69,7 @@ def oldest_to_keep(catalog: Catalog, request: Retain | Before) -> Backup | None:
 
 def policy_for(catalog: Catalog, oldest: Backup, *, min_restorable: int) -> RetentionPolicy:
     """The policy that keeps ``oldest``, which can be restored, and every later one."""
-    restorable = newest_first([b for b in catalog.backups if not problem_of(catalog, b)])
+    restorable = newest_first([b for b in catalog.backups if not catalog.why_not_restorable(b)])
     return RetentionPolicy(restorable.index(oldest) + 1, timedelta(0), min_restorable=min_restorable)
 
 
@@ -82,7 +81,7 @@ def _at(catalog: Catalog, restorable: Sequence[Backup], point: str | datetime) -
     found = next((b for b in catalog.backups if b.name in names or b.name.partition("_D_")[0] in names), None)
     if found is None:
         raise NotDeletable(f"there is no backup {point}", "pgbackup backup-list shows the names.")
-    if why := problem_of(catalog, found):
+    if why := catalog.why_not_restorable(found):
         raise NotDeletable(
             f"{found.name}, the oldest backup to keep, cannot be restored: {why}",
             "Name an older one that can be; pgbackup list shows which.",

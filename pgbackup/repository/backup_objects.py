@@ -1,7 +1,8 @@
 """Whether the objects of a sealed backup are all there, as a listing of its folder shows.
 
-The seal says how many bytes were stored, and parts are numbered from 1: what somebody deleted behind our back is seen
-without reading anything. One listing shows the folders of all backups; memory: the keys of one of them at a time.
+The seal says how many bytes were stored, and parts are numbered (ours and WAL-G's from 1, where WAL-G may leave gaps,
+WAL-E's from 0): what somebody deleted behind our back is seen without reading anything. One listing shows the folders
+of all backups; memory: the keys of one of them at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 _PART = re.compile(r"part_(\d+)\.tar")
+_DATA = re.compile(r"(?:part|copy)_\d+\.tar")
 _NAMED = 3
 
 
@@ -43,10 +45,7 @@ def fingerprint(info: ObjectInfo) -> int:
 
 
 def missing_objects(store: ObjectStore, backup: Backup) -> str:
-    """What is missing of a backup, for people; empty when all is there. Of other tools' backups only pg_control counts.
-
-    Raises what the store raises.
-    """
+    """What is missing of a backup, for people; empty when all is there. Raises what the store raises."""
     return _missing({info.key: info.size_bytes for info in store.list(keys.backup_folder(backup.name))}, backup)
 
 
@@ -86,10 +85,15 @@ def _by_folder(infos: Iterable[ObjectInfo]) -> Iterator[tuple[str, Iterator[Obje
 def _missing(listed: Mapping[str, int], backup: Backup) -> str:
     folder = keys.tar_folder(backup.name)
     sizes = {key.removeprefix(folder): size for key, size in listed.items() if key.startswith(folder)}
-    if not any(name.startswith("pg_control.tar") and size for name, size in sizes.items()):
-        return "its pg_control.tar is missing" if backup.engine == "pgbackup" else ""
-    if backup.engine != "pgbackup":
+    if backup.engine not in ("pgbackup", "wal-g", "wal-e"):
         return ""
+    if backup.engine == "wal-e":
+        return _missing_of_wal_e(sizes)
+    if not any(name.startswith("pg_control.tar") and size for name, size in sizes.items()):
+        return "its pg_control.tar is missing"
+    if backup.engine != "pgbackup":
+        is_there = any(_DATA.match(name) and size for name, size in sizes.items())
+        return "" if is_there else "it has no data in tar_partitions"
     manifest = keys.manifest(backup.name, "")
     if not any(keys.split_extension(key)[0] == manifest and size for key, size in listed.items()):
         return f"its {manifest} is missing or empty, so nobody can say whether its files are all there"
@@ -99,3 +103,11 @@ def _missing(listed: Mapping[str, int], backup: Backup) -> str:
     lost = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
     named = f": part {', '.join(map(str, lost[:_NAMED]))} is missing" if lost else ""
     return f"its parts hold {sum(sizes.values())} bytes, not {backup.stored_bytes}{named}"
+
+
+def _missing_of_wal_e(sizes: Mapping[str, int]) -> str:
+    numbers = {int(match[1]) for name, size in sizes.items() if size and (match := _PART.match(name)) is not None}
+    if not numbers:
+        return "it has no data in tar_partitions"
+    lost = sorted(set(range(max(numbers))) - numbers)
+    return f"part {', '.join(map(str, lost[:_NAMED]))} is missing" if lost else ""

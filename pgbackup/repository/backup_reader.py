@@ -28,12 +28,16 @@ from pgbackup.core.lsn import (
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
 from pgbackup.repository.codec import is_readable
+from pgbackup.repository.codec_lzop import HINT
 from pgbackup.repository.documents import EXTRAS_KEY
 from pgbackup.repository.json_object import JsonObject
 
 _NAME = re.compile(r"base_([0-9A-F]{24})(?:_D_([0-9A-F]{24}))?(_[0-9A-F]{8})?")
+_VERSION = re.compile(r"PostgreSQL (\d{1,2})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WAL_E_EXTENSION = "lzo"
+_OLDEST_VERSION = 130000
+_BY_HAND = "Restore it with the tool that wrote it (backup-fetch), and remove it by hand when nobody needs it any more."
 _log = logging.getLogger(__name__)
 
 
@@ -45,10 +49,21 @@ class ReadBackup:
     segment_bytes: int | None
 
 
-def read_backup(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None) -> ReadBackup:
-    """The backup that the documents describe; ``modified``: the sentinel's age. Never raises for what they hold."""
+def is_wal_e(name: str) -> bool:
+    """Whether a backup's name is one that WAL-E gives."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match[3] is not None and match[2] is None
+
+
+def read_backup(
+    name: str, modified: datetime, sentinel: bytes, metadata: bytes | None, version_text: str = ""
+) -> ReadBackup:
+    """The backup that the documents describe; ``modified``: the sentinel's age. Never raises for what they hold.
+
+    ``version_text``: WAL-E's extended_version.txt, what the server said of its version.
+    """
     try:
-        return _read(name, modified, sentinel, metadata)
+        return _read(name, modified, sentinel, metadata, version_text)
     except CorruptObject as exc:
         return ReadBackup(unreadable_backup(name, modified, str(exc)), None)
 
@@ -67,14 +82,14 @@ def extras_of(document: Mapping[str, Any]) -> dict[str, Any]:
     return extras if isinstance(extras, dict) else {}
 
 
-def _read(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None) -> ReadBackup:
+def _read(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None, version_text: str) -> ReadBackup:
     match = _NAME.fullmatch(name)
     if match is None:
         raise CorruptObject(keys.sentinel(name), "its name is not a backup's")
     seal = JsonObject.parse(keys.sentinel(name), sentinel)
     details, is_damaged = _metadata(name, metadata)
     extras = _extras(name, seal) or _extras(name, details)
-    documents = _Documents(name, match, seal, details, extras)
+    documents = _Documents(name, match, seal, details, extras, version_text)
     backup = documents.backup(modified, permanent=is_damaged or documents.permanent())
     return ReadBackup(backup, documents.proven_segment_bytes())
 
@@ -106,6 +121,7 @@ class _Documents:
     seal: JsonObject
     details: JsonObject
     extras: JsonObject | None
+    version_text: str
 
     def backup(self, modified: datetime, *, permanent: bool) -> Backup:
         seal, details = self.seal, self.details
@@ -114,6 +130,7 @@ class _Documents:
         extras = self.extras or JsonObject(self.name, {})
         corrupt = extras.value("corrupt_files")
         start, stop = self._start(segment), self._stop(segment)
+        problem, needs = self._unreadable_here() or (self._problem(start, stop), "")
         return Backup(
             name=self.name,
             timeline=int(self.match[1][:8], 16),
@@ -123,7 +140,7 @@ class _Documents:
             finished=finished,
             modified=modified,
             system_identifier=seal.integer("SystemIdentifier") or details.integer("system_identifier") or 0,
-            pg_version=seal.integer("PgVersion") or details.integer("pg_version") or 0,
+            pg_version=self._pg_version(),
             raw_bytes=seal.integer("UncompressedSize") or seal.integer("expanded_size_bytes") or 0,
             stored_bytes=seal.integer("CompressedSize") or 0,
             engine=self._engine(),
@@ -135,8 +152,41 @@ class _Documents:
             wal_tail=extras.flag("wal_tail") or False,
             corrupt_files=tuple(sorted(map(str, corrupt))) if isinstance(corrupt, list | dict) else (),
             delta_of=seal.text("DeltaFrom") or None,
-            problem=self._problem(start, stop),
+            delta_lsn=self._delta_lsn(),
+            data_bytes=seal.integer("DataCatalogSize") or 0,
+            problem=problem,
+            needs=needs,
         )
+
+    def _unreadable_here(self) -> tuple[str, str] | None:
+        """What pgbackup cannot restore though the backup may be whole, and what to do; None when there is nothing."""
+        version = self._pg_version()
+        if 0 < version < _OLDEST_VERSION:
+            text = f"{version // 10000}" if version >= 100000 else f"{version // 10000}.{version // 100 % 100}"
+            return (
+                f"it is of PostgreSQL {text}, and {_OLDEST_VERSION // 10000} is the oldest that is restored",
+                _BY_HAND,
+            )
+        if self._engine() != "wal-e":
+            return None
+        if not is_readable(_WAL_E_EXTENSION):
+            return "WAL-E's lzop objects need a library that is not installed", HINT
+        begin = self.match[1], (self.match[3] or "")[1:]
+        if begin == (self.seal.text("wal_segment_backup_stop"), self.seal.text("wal_segment_offset_backup_stop")):
+            return (
+                "it was taken with --while-offline, and WAL-E names such backups wrongly, so its WAL is not known",
+                _BY_HAND,
+            )
+        return None
+
+    def _pg_version(self) -> int:
+        return self.seal.integer("PgVersion") or self.details.integer("pg_version") or _version(self.version_text)
+
+    def _delta_lsn(self) -> Lsn | None:
+        """Where the parent began; the field had another name before WAL-G 1.0."""
+        found = self.seal.integer("DeltaLSN")
+        found = found if found is not None else self.seal.integer("DeltaFromLSN")
+        return Lsn(found) if found is not None else None
 
     def permanent(self) -> bool:
         known = self.details.flag("is_permanent")
@@ -215,11 +265,10 @@ class _Documents:
         return tuple(found)
 
     def _problem(self, start: Lsn, stop: Lsn) -> str:
-        if self.seal.text("DeltaFrom") or self.match[2] is not None:
-            return "delta backups cannot be restored by this version"
         if self._engine() == "wal-e":
-            readable = is_readable(_WAL_E_EXTENSION)
-            return "" if readable else "WAL-E's lzop objects cannot be read by this version"
+            return ""
+        if self.match[2] is not None and not self.seal.text("DeltaFrom"):
+            return "its name is a delta's, and its sentinel does not say of which backup"
         if self._start_lsn() is None:
             return "its documents do not say at which LSN it began"
         if self._stop_lsn() is None:
@@ -236,6 +285,15 @@ def _sizes() -> list[int]:
         sizes.append(size)
         size *= 2
     return sizes
+
+
+def _version(text: str) -> int:
+    """``server_version_num`` of what ``SELECT version()`` says: 140002 for "PostgreSQL 14.2 on ...", 90624 for 9.6."""
+    match = _VERSION.match(text)
+    if match is None:
+        return 0
+    first, second, third = (int(part or 0) for part in match.groups())
+    return first * 10000 + second if first >= 10 else first * 10000 + second * 100 + third
 
 
 def _wal_e_offset(text: str) -> int:

@@ -22,10 +22,11 @@ from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES
 from pgbackup.core.timeline import TimelineHistory, parse_history
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
-from pgbackup.repository.backup_reader import ReadBackup, read_backup, unreadable_backup
+from pgbackup.repository.backup_reader import ReadBackup, is_wal_e, read_backup, unreadable_backup
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.gap_ledger import read_gaps
 from pgbackup.repository.prefix_claim import claim_prefix, read_cluster
+from pgbackup.repository.sentinels import fetch_sentinel
 from pgbackup.repository.wal_listing import read_wal_listing
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
@@ -33,8 +34,7 @@ __all__ = ["CatalogReader", "claim_prefix", "read_catalog", "read_cluster"]
 
 _THREADS = 8
 _MAX_HISTORY_BYTES = 1 << 20
-_MAX_SENTINEL_BYTES = 64 << 20
-"""Ours have some kilobytes; WAL-G before 1.0 listed every file in it."""
+_MAX_VERSION_BYTES = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +51,7 @@ class CatalogReader:
         self._codec = codec
         self._sentinels: dict[tuple[str, str], bytes] = {}
         self._histories: dict[str, TimelineHistory] = {}
+        self._versions: dict[str, str] = {}
 
     def read(self, *, with_marks: bool = True) -> Catalog:
         """Everything the repository holds now. Raises what the store raises."""
@@ -119,18 +120,17 @@ class CatalogReader:
     def _read_backup(self, info: ObjectInfo) -> ReadBackup | None:
         """None for a backup that was deleted meanwhile."""
         name = info.key.removeprefix(keys.BASEBACKUPS).removesuffix(keys.SENTINEL_SUFFIX)
-        if info.size_bytes > _MAX_SENTINEL_BYTES:
-            problem = f"its sentinel has {info.size_bytes} bytes, which this version does not read"
-            return ReadBackup(unreadable_backup(name, info.modified, problem), None)
         try:
             sentinel = self._sentinel(info)
         except ObjectMissing:
             return None
+        except CorruptObject as exc:
+            return ReadBackup(unreadable_backup(name, info.modified, str(exc)), None)
         try:
             metadata: bytes | None = self._store.get(keys.metadata(name))
         except ObjectMissing:
             metadata = None
-        found = read_backup(name, info.modified, sentinel, metadata)
+        found = read_backup(name, info.modified, sentinel, metadata, self._version_text(name))
         if found.backup.problem:
             _log.debug("backup %s cannot be restored: %s", name, found.backup.problem)
         return found
@@ -139,10 +139,23 @@ class CatalogReader:
         at = info.key, info.etag
         data = self._sentinels.get(at)
         if data is None:
-            data = self._store.get(info.key)
+            data = fetch_sentinel(self._store, info)
             if info.etag:
                 self._sentinels[at] = data
         return data
+
+    def _version_text(self, name: str) -> str:
+        """What WAL-E noted of the server's version; read once, it never changes."""
+        if not is_wal_e(name):
+            return ""
+        if name not in self._versions:
+            try:
+                with self._store.open_read(keys.extended_version(name)) as stream:
+                    text = stream.read(_MAX_VERSION_BYTES).decode("utf-8", "replace")
+            except ObjectMissing:
+                text = ""
+            self._versions[name] = text
+        return self._versions[name]
 
 
 def _segment_bytes(read: list[ReadBackup]) -> int:

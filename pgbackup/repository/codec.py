@@ -1,9 +1,9 @@
 """How objects are stored: one compression frame, then encryption. Parts, WAL, histories and the manifest go through it.
 
-Writing: the configured method, and libsodium's secretstream when a key is configured. Reading: the method is the one
-that the key's extension promises, and the content has to keep that promise; with a key everything must be encrypted.
-Whatever differs is a CorruptObject with the object's key, and the end of a stream is shown only after every checksum,
-the final tag and the absence of anything behind it. Memory is bounded on both ways, whatever the content is.
+Writing: the configured method, and libsodium's secretstream when a key is configured. Reading, which also takes what
+WAL-G and WAL-E write: see stored_content.py. Whatever is not what its key promises is a CorruptObject with the object's
+key, and the end of a stream is shown only after every checksum, the final tag and the absence of anything behind it.
+Memory is bounded on both ways, whatever the content is.
 
 A Codec has no state of its own: any number of threads may use one.
 """
@@ -11,16 +11,18 @@ A Codec has no state of its own: any number of threads may use one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
-from pgbackup.errors import CorruptObject, StorageError
-from pgbackup.repository import codec_lz4, codec_zstd, keys
-from pgbackup.repository.secretstream import SecretStreamDecoder, SecretStreamEncoder, SecretStreamProblem, read_key
+from pgbackup.errors import CorruptObject
+from pgbackup.repository import codec_lz4, codec_zstd
+from pgbackup.repository.secretstream import SecretStreamEncoder, read_key
+from pgbackup.repository.stored_content import Reading, check_readable, content_of, is_readable
 from pgbackup.storage.base import ByteStream
 
-__all__ = ["Codec", "Compression", "Encoder", "is_readable", "read_key"]
+__all__ = ["Codec", "Compression", "ContentStream", "Encoder", "is_readable", "read_key"]
 
 _READ_BYTES: Final = 256 << 10
 _ZSTD = re.compile(r"zstd(?::(\d{1,2}))?")
@@ -28,21 +30,7 @@ _MAX_ZSTD_LEVEL: Final = 19
 _EXTENSIONS: Final = {"zstd": "zst", "lz4": "lz4", "none": ""}
 
 Blocks = Iterator[bytes]
-Problem = Callable[[str], Exception]
-
-_READERS: Final[dict[str, Callable[[Blocks, Problem, Callable[[], None]], Blocks]]] = {
-    "zst": codec_zstd.decode,
-    "lz4": codec_lz4.decode,
-}
-"""Extension -> from stored blocks to content. What a new format needs is an entry here, and its magic below."""
-
-_MAGICS: Final = {
-    "zst": codec_zstd.MAGIC,
-    "lz4": codec_lz4.MAGIC,
-    "lzo": b"\x89LZO\x00\r\n\x1a\n",
-    "lzma": b"\x5d\x00\x00",
-    "gz": b"\x1f\x8b",
-}
+Content = Generator[bytes, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +71,12 @@ class Encoder(Protocol):
 class Codec:
     """Encodes with one compression and perhaps one key; decodes whatever was stored with that key or without one."""
 
-    def __init__(self, compression: Compression, key: bytes | None = None) -> None:
-        """``key``: 32 bytes, as read_key makes them, or None for plain objects."""
+    def __init__(self, compression: Compression, key: bytes | None = None, *, accept_unencrypted: bool = False) -> None:
+        """``key``: 32 bytes, as read_key makes them, or None for plain objects. ``accept_unencrypted``: with a key,
+        objects that are not encrypted are read all the same (another tool's, from before there was a key)."""
         self._compression = compression
         self._key = key
+        self._accept_unencrypted = accept_unencrypted
 
     @property
     def compression(self) -> Compression:
@@ -103,7 +93,11 @@ class Codec:
 
     def with_compression(self, compression: Compression) -> Codec:
         """The same key with another compression."""
-        return Codec(compression, self._key)
+        return Codec(compression, self._key, accept_unencrypted=self._accept_unencrypted)
+
+    def strict(self) -> Codec:
+        """The same, but with a key everything must be encrypted."""
+        return Codec(self._compression, self._key)
 
     def uncompressed(self) -> Codec:
         """The same key without compression."""
@@ -134,44 +128,26 @@ class Codec:
     def decode(self, key: str, data: bytes, *, limit: int | None = None) -> bytes:
         """The content of a whole object. ``limit``: more bytes than that are CorruptObject, too."""
         parts, size = [], 0
-        for block in self._content(key, iter((data,) if data else ())):
-            parts.append(block)
-            size += len(block)
-            if limit is not None and size > limit:
-                raise CorruptObject(key, f"it holds more than the expected {limit} bytes")
+        with closing(self._content(key, iter((data,) if data else ()))) as content:
+            for block in content:
+                parts.append(block)
+                size += len(block)
+                if limit is not None and size > limit:
+                    raise CorruptObject(key, f"it holds more than the expected {limit} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def open(self, key: str, source: ByteStream, *, on_unproven: Callable[[], None] = lambda: None) -> ByteStream:
-        """The content of an object as a stream; ``read(-1)`` is all the rest.
+    def open(self, key: str, source: ByteStream, *, on_unproven: Callable[[], None] = lambda: None) -> ContentStream:
+        """The content of an object as a stream; ``read(-1)`` is all the rest. Close it: a gpg may run behind it.
 
         ``on_unproven`` is called when nothing vouches for the content: it is neither encrypted nor in a frame with a
         checksum (other writers leave that out), so a flipped bit may pass unseen.
         """
-        return _BlockStream(self._content(key, _blocks_of(source), on_unproven))
+        return ContentStream(self._content(key, _blocks_of(source), on_unproven))
 
-    def _content(self, key: str, stored: Blocks, on_unproven: Callable[[], None] = lambda: None) -> Blocks:
-        extension = keys.split_extension(key)[1]
-        if not is_readable(extension):
-            raise StorageError(
-                f"object {key} is compressed in a way that this version cannot read",
-                detail=f".{extension}; it reads .zst, .lz4 and uncompressed objects",
-            )
-        if self._key is not None:
-            stored = _decrypted(key, self._key, stored)
-            on_unproven = _nothing
-        if not extension:
-            on_unproven()
-            return stored
-        checked = _checked(key, extension, stored, encrypted=self.encrypted)
-        return _READERS[extension](checked, _problem_of(key), on_unproven)
-
-
-def _nothing() -> None: ...
-
-
-def is_readable(extension: str) -> bool:
-    """Whether objects with that extension can be decoded (empty: uncompressed ones)."""
-    return not extension or extension in _READERS
+    def _content(self, key: str, stored: Blocks, on_unproven: Callable[[], None] = lambda: None) -> Content:
+        check_readable(key)
+        reading = Reading(self._key, accept_unencrypted=self._accept_unencrypted)
+        return content_of(key, stored, reading, on_unproven)
 
 
 # -- what codecs are put together of ----------------------------------------------------------------------------
@@ -206,10 +182,10 @@ def _written(encoder: Encoder, data: bytes) -> bytes:
     return b"".join((encoder.write(data), encoder.finish()))
 
 
-class _BlockStream:
+class ContentStream:
     """A ByteStream over blocks; a block that fits is handed on without a copy."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Content) -> None:
         self._blocks = blocks
         self._block = b""
         self._position = 0
@@ -225,62 +201,17 @@ class _BlockStream:
             return self._block
         return self._block[begin : self._position]
 
+    def close(self) -> None:
+        """Nobody reads on; what was not read is not checked."""
+        self._blocks.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def _blocks_of(source: ByteStream) -> Blocks:
     while data := source.read(_READ_BYTES):
         yield data
-
-
-def _problem_of(key: str) -> Problem:
-    return lambda problem: CorruptObject(key, problem)
-
-
-def _decrypted(key: str, secret: bytes, stored: Blocks) -> Blocks:
-    """The decrypted blocks. Raises CorruptObject, which tells a plain object from a wrong key where that can be."""
-    decoder = SecretStreamDecoder(secret)
-    begin = b""
-    try:
-        for data in stored:
-            begin = begin or data[:16]
-            if plain := decoder.write(data):
-                yield plain
-        if plain := decoder.finish():
-            yield plain
-    except SecretStreamProblem as exc:
-        raise CorruptObject(key, _why_not_decrypted(key, begin, exc)) from exc
-
-
-def _why_not_decrypted(key: str, begin: bytes, problem: SecretStreamProblem) -> str:
-    if not problem.at_start or not begin:
-        return str(problem)
-    if (found := _format_of(begin)) is not None and found == keys.split_extension(key)[1]:
-        return "it is not encrypted, but an encryption key is configured"
-    return f"it was encrypted with another key, is not encrypted, or is damaged: {problem}"
-
-
-def _checked(key: str, extension: str, blocks: Blocks, *, encrypted: bool) -> Blocks:
-    """The same blocks, once their beginning is what the extension promises. Raises CorruptObject."""
-    magic = _MAGICS[extension]
-    begin = b""
-    while len(begin) < len(magic) and (more := next(blocks, b"")):
-        begin += more
-    if not begin.startswith(magic):
-        found = _format_of(begin)
-        if not begin:
-            problem = "it is empty"
-        elif found is not None:
-            problem = f"its content is .{found}, not .{extension}"
-        elif len(begin) < len(magic):
-            problem = f"it is cut short: {len(begin)} bytes are not .{extension}"
-        elif encrypted:
-            problem = f"its content is not .{extension}"
-        else:
-            problem = f"it is not .{extension}: encrypted (and no key is configured), or damaged"
-        raise CorruptObject(key, problem)
-    yield begin
-    yield from blocks
-
-
-def _format_of(begin: bytes) -> str | None:
-    """The extension of the format that bytes begin like, or None."""
-    return next((extension for extension, magic in _MAGICS.items() if begin.startswith(magic)), None)

@@ -19,7 +19,7 @@ def check_key(store: ObjectStore, codec: Codec) -> None:
 
     Raises ConfigError when they differ.
     """
-    ours = codec.with_compression(Compression("none", 0))
+    ours = codec.with_compression(Compression("none", 0)).strict()
     text = _SECRET if codec.encrypted else _PLAIN
     try:
         stored = store.get(keys.KEY_CHECK)

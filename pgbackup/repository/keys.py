@@ -70,6 +70,11 @@ def metadata(backup: str) -> str:
     return f"{BASEBACKUPS}{backup}/metadata.json"
 
 
+def extended_version(backup: str) -> str:
+    """WAL-E's note of the server's version."""
+    return f"{BASEBACKUPS}{backup}/extended_version.txt"
+
+
 def files_metadata(backup: str) -> str:
     return f"{BASEBACKUPS}{backup}/files_metadata.json"
 

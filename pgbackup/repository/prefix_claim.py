@@ -15,6 +15,7 @@ from pgbackup.repository.codec import Codec, is_readable
 from pgbackup.repository.documents import ClusterDocument
 from pgbackup.repository.json_object import JsonObject
 from pgbackup.repository.key_check import check_key
+from pgbackup.repository.sentinels import fetch_sentinel
 from pgbackup.storage.base import ObjectStore
 
 _SENTINELS_READ = 3
@@ -70,7 +71,7 @@ def _sealed_identifiers(store: ObjectStore) -> set[int]:
     sentinels = sorted((i for i in infos if i.key.endswith(keys.SENTINEL_SUFFIX)), key=lambda i: i.modified)
     found = set()
     for info in sentinels[-_SENTINELS_READ:]:
-        found.add(JsonObject.parse(info.key, store.get(info.key)).integer("SystemIdentifier") or 0)
+        found.add(JsonObject.parse(info.key, fetch_sentinel(store, info)).integer("SystemIdentifier") or 0)
     return found
 
 
@@ -87,8 +88,7 @@ def _identifier_in_wal(store: ObjectStore, codec: Codec) -> int:
 
 def _identifier_of(store: ObjectStore, codec: Codec, key: str) -> int:
     try:
-        with store.open_read(key) as source:
-            stream = codec.open(key, source)
+        with store.open_read(key) as source, codec.open(key, source) as stream:
             begin = b""
             while len(begin) < LONG_HEADER_BYTES and (more := stream.read(LONG_HEADER_BYTES - len(begin))):
                 begin += more

@@ -33,6 +33,8 @@ _MIN_TEXT_KEY_BYTES = 25
 _HEADER: Final = crypto_secretstream_xchacha20poly1305_HEADERBYTES
 _TAG: Final = crypto_secretstream_xchacha20poly1305_ABYTES
 _STORED_CHUNK: Final = CHUNK_BYTES + _TAG
+FIRST_CHUNK_BYTES: Final = _HEADER + _STORED_CHUNK
+"""How much of a stored object holds its first whole chunk."""
 _MESSAGE: Final = crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
 _FINAL: Final = crypto_secretstream_xchacha20poly1305_TAG_FINAL
 _push = crypto_secretstream_xchacha20poly1305_push

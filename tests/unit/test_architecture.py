@@ -18,11 +18,14 @@ MAX_FUNCTION_LINES = 60
 BANNED_NAMES = {"util", "utils", "common", "helper", "helpers", "misc", "manager", "tools", "constants", "types"}
 LIBRARIES = {
     "boto3",
+    "brotli",
     "click",
     "croniter",
     "crc32c",
     "httpx",
+    "ijson",
     "lz4",
+    "lzallright",
     "nacl",
     "psycopg",
     "rich",

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pgbackup.core.retention_choice import problem_of
 from pgbackup.engines.native.expire import ExpiryRequest
 from pgbackup.engines.native.expire_objects import ExpiryStopped, Removed, Remover
 from pgbackup.engines.native.lease import Lease
@@ -41,7 +40,7 @@ def look_at_everything(request: ExpiryRequest) -> Everything:
     return Everything(
         len(sizes),
         sum(sizes),
-        tuple(b.name for b in catalog.backups if not problem_of(catalog, b)),
+        tuple(b.name for b in catalog.backups if not catalog.why_not_restorable(b)),
         tuple(b.name for b in catalog.backups if b.permanent),
     )
 

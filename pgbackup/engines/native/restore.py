@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pgbackup.core.recovery_choice import candidates, chosen_by_name
 from pgbackup.core.recovery_plan import STAGED_LIMIT_BYTES, RecoveryPlan, path_of, plan_restore
 from pgbackup.core.recovery_target import Target
 from pgbackup.engines.base import ProgressSink, SilentProgress
+from pgbackup.engines.native.restore_chain import BackupChain
 from pgbackup.engines.native.restore_commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
 from pgbackup.engines.native.restore_facts import confirmed_by_pieces, probe_end, probe_start, read_bookkeeping
 from pgbackup.engines.native.restore_files import DataFiles, Source, is_left_out
@@ -30,8 +31,8 @@ from pgbackup.engines.native.restore_finish import (
     finish,
     read_restored_control,
 )
+from pgbackup.engines.native.restore_links import make_links
 from pgbackup.engines.native.restore_manifest import ManifestTable
-from pgbackup.engines.native.restore_objects import BackupObjects
 from pgbackup.engines.native.restore_place import Claim, RestorePlace, map_tablespaces
 from pgbackup.engines.native.restore_scan import RestoreScan
 from pgbackup.engines.native.restore_sync import sync_trees
@@ -149,17 +150,19 @@ class Restore:
 
     def check_space(self, plan: RecoveryPlan) -> None:
         """Read the backup's manifest and compare what is needed with what is free. Raises RestoreError."""
-        objects = BackupObjects.find(self._store, plan.backup)
         place = self.place(plan)
-        if objects.manifest is None:
-            place.check_space(_space_needed(plan, place, None, staged=self.staged))
-            return
-        with closing(ManifestTable.load(self._store, self._codec, objects.manifest)) as table:
-            place.check_space(_space_needed(plan, place, table, staged=self.staged))
+        with self._chain(plan) as chain:
+            manifest = chain.links[-1].objects.manifest
+            if manifest is None:
+                place.check_space(_space_needed(plan, place, chain, None, staged=self.staged))
+                return
+        with closing(ManifestTable.load(self._store, self._codec, manifest)) as table:
+            place.check_space(_space_needed(plan, place, chain, table, staged=self.staged))
 
     def download_bytes(self, plan: RecoveryPlan) -> int:
         """Stored bytes of the backup and of the plan's WAL."""
-        total = BackupObjects.find(self._store, plan.backup).stored_bytes
+        with self._chain(plan) as chain:
+            total = chain.stored_bytes
         by_timeline: dict[int, list[str]] = {}
         for file in plan.wal:
             by_timeline.setdefault(file.segment.timeline, []).append(str(file.segment))
@@ -185,51 +188,62 @@ class Restore:
         """Execute a plan. Raises RestoreError, CorruptObject and what the store raises; nothing starts then."""
         begin = time.monotonic()
         place = self.place(plan)
-        objects = BackupObjects.find(self._store, plan.backup)
-        table = ManifestTable.load(self._store, self._codec, objects.manifest) if objects.manifest else None
-        try:
-            place.check_space(_space_needed(plan, place, table, staged=self.staged))
-            claim = place.claim(plan.backup.name)
-            try:
-                notes = self._fill(claim, plan, objects, table)
-                sync_trees(place.all_directories)
-                claim.release()
-            finally:
-                claim.close()
-        finally:
-            if table is not None:
-                table.close()
+        with ExitStack() as stack:
+            chain = stack.enter_context(self._chain(plan))
+            table, manifest = None, chain.links[-1].objects.manifest
+            if manifest is not None:
+                table = stack.enter_context(closing(ManifestTable.load(self._store, self._codec, manifest)))
+            place.check_space(_space_needed(plan, place, chain, table, staged=self.staged))
+            claim = stack.enter_context(closing(place.claim(plan.backup.name)))
+            notes = self._fill(claim, plan, chain, table)
+            sync_trees(place.all_directories)
+            claim.release()
         seconds = time.monotonic() - begin
         notes = [*notes, *self._closing_notes(claim, table)]
         return RestoreResult(
             place.directory,
             plan,
             self.staged,
-            raw_bytes=plan.backup.raw_bytes,
+            raw_bytes=chain.raw_bytes,
             seconds=seconds,
             verified=table is not None,
             notes=(*plan.notes, *notes),
         )
 
-    def _fill(self, claim: Claim, plan: RecoveryPlan, objects: BackupObjects, table: ManifestTable | None) -> list[str]:
-        directory, threads = claim.place.directory, self._request.threads
+    def _chain(self, plan: RecoveryPlan) -> BackupChain:
+        return BackupChain.load(self._store, self._catalog, plan.backup)
+
+    def _fill(self, claim: Claim, plan: RecoveryPlan, chain: BackupChain, table: ManifestTable | None) -> list[str]:
+        directory = claim.place.directory
         files = DataFiles(Source(self._store, self._codec), claim, table, self._progress)
         files.link_tablespaces(claim.place.tablespaces)
-        self._progress.start(f"restoring {plan.backup.name}", plan.backup.raw_bytes)
-        files.restore(objects.parts, threads=threads)
-        for key in objects.last:
-            files.restore([key], threads=1)
+        self._progress.start(f"restoring {plan.backup.name}", chain.raw_bytes)
+        for level, link in enumerate(chain.links):
+            files.restore(link.objects.parts, threads=self._request.threads, selection=link.files)
+            for key in chain.keys_of(link):
+                files.restore([key], threads=1, selection=link.files)
+            chain.check_complete(level)
         self._progress.finish()
+        link_notes = self._make_links(claim, plan.backup, files)
         if table is not None:
             table.check_complete(directory, is_left_out)
         control = read_restored_control(claim, plan.backup)
         check_label(directory, plan.backup, control)
         if self._request.files_only:
             complete_files(claim)
-            return files.notes()
+            return [*link_notes, *files.notes(), *chain.notes(files.member_bytes)]
         restore_command = self._place_wal(claim, plan, control.system_identifier)
         notes = finish(claim, plan, control, (restore_command, END_COMMAND), self._finish_options(plan.backup))
-        return [*notes, *files.notes()]
+        return [*notes, *link_notes, *files.notes(), *chain.notes(files.member_bytes)]
+
+    def _make_links(self, claim: Claim, backup: Backup, files: DataFiles) -> list[str]:
+        """WAL-E's links mean something; WAL-G's lead nowhere, it writes a link's own name for its target."""
+        if backup.engine == "wal-e":
+            return make_links(claim.place.directory, claim.owner, files.links)
+        if not files.links:
+            return []
+        names = ", ".join(name for name, _ in files.links[:3])
+        return [f"{len(files.links)} symbolic links were left out, supply what they stood for: {names}"]
 
     def _place_wal(self, claim: Claim, plan: RecoveryPlan, system_identifier: int) -> str:
         """Put the WAL, or the plan for fetching it, in its place; returns the restore_command."""
@@ -244,7 +258,7 @@ class Restore:
 
     def _finish_options(self, backup: Backup) -> FinishOptions:
         key = keys.sentinel(backup.name)
-        extras = extras_of(parse_object(key, self._store.get(key)))
+        extras = extras_of(parse_object(key, self._store.get(key))) if backup.engine == "pgbackup" else {}
         return FinishOptions(
             without_sync_standbys=self._request.without_sync_standbys,
             without_archiving=self._request.without_archiving,
@@ -280,12 +294,12 @@ def _texts(found: object) -> dict[str, str]:
 
 
 def _space_needed(
-    plan: RecoveryPlan, place: RestorePlace, table: ManifestTable | None, *, staged: bool
+    plan: RecoveryPlan, place: RestorePlace, chain: BackupChain, table: ManifestTable | None, *, staged: bool
 ) -> dict[Path, int]:
     """Bytes needed in each directory; where the manifest does not say it, all counts for the data directory."""
     wal = plan.space_bytes(staged=staged) - plan.backup.raw_bytes
     if table is None:
-        return {place.directory: plan.backup.raw_bytes + wal}
+        return {place.directory: chain.data_bytes + wal}
     needed = {place.directory: table.data_bytes + wal}
     for oid, path in place.tablespaces.items():
         needed[path] = table.bytes_of_tablespace.get(oid, 0)

@@ -2,8 +2,9 @@
 
 Each object is one tar. A file is checked against the manifest while it is written: its size and its checksum, and that
 the manifest knows it at all. ``global/pg_control`` gets a temporary name, so that nothing starts before all is done.
-Nothing but files and directories is made from a tar, never a link; what a server leaves behind that would disturb a
-recovery is read, checked, and not written.
+Nothing but files and directories is made from a tar; links are only collected (restore_links.py). What a server leaves
+behind that would disturb a recovery is read, checked, and not written. Of a chain of WAL-G backups a file may come from
+any: what to do with each member says a Selection.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.native.restore_place import CONTROL_TEMPORARY, Claim
-from pgbackup.engines.native.restore_sync import PUSH_BYTES, push_out, write_all
+from pgbackup.engines.native.restore_sync import PUSH_BYTES, push_out, write_all, write_all_at
 from pgbackup.engines.native.restore_wal import FOLDER
 from pgbackup.errors import CorruptObject, PgbackupError, RestoreError
 from pgbackup.postgres.pg_control import CONTROL_FILE
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.increment import read_increment
 from pgbackup.repository.manifest import FileChecksum, ManifestFile
 from pgbackup.repository.tar_read import READ_BYTES, Member, iter_members
+from pgbackup.repository.walg_file_table import Part
 from pgbackup.storage.base import ObjectStore
 
 MANIFEST_FILE = "backup_manifest"
@@ -45,6 +48,18 @@ class ExpectedFiles(Protocol):
     """What the manifest says of a file, by its path; None for one that it does not know. Safe for threads."""
 
     def find(self, path: str) -> ManifestFile | None: ...
+
+
+class Selection(Protocol):
+    """Which members of one backup's objects are wanted, and as what. Safe for threads."""
+
+    def take(self, key: str, name: str) -> Part: ...
+
+    def bring(self, name: str) -> None:
+        """There is a directory or a link of that name."""
+
+    def give_back(self, names: Sequence[str]) -> None:
+        """These files were taken from an object that will be read again."""
 
 
 class Stopped(RestoreError):
@@ -72,11 +87,18 @@ class DataFiles:
         self._stop = threading.Event()
         self._made: set[str] = set()
         self._skipped: list[str] = []
+        self.links: list[tuple[str, str]] = []
+        """(name, target) of the symbolic links that the objects hold."""
 
-    def restore(self, keys: Sequence[str], *, threads: int) -> None:
+        self.member_bytes = 0
+        """Content of all files that the objects hold."""
+
+        self._lock = threading.Lock()
+
+    def restore(self, keys: Sequence[str], *, threads: int, selection: Selection | None = None) -> None:
         """Write the files of all objects. Raises CorruptObject, RestoreError, and what the store raises in the end."""
         with ThreadPoolExecutor(threads, thread_name_prefix="restore") as pool:
-            futures = [pool.submit(self._restore_object, key) for key in keys]
+            futures = [pool.submit(self._restore_object, key, selection) for key in keys]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
@@ -108,33 +130,73 @@ class DataFiles:
 
     # -- one object ---------------------------------------------------------------------------------------------------
 
-    def _restore_object(self, key: str) -> None:
+    def _restore_object(self, key: str, selection: Selection | None) -> None:
         """One object; when the store fails for longer than it retries itself, the whole object again, a few times."""
         for pause in (*_RETRY_SECONDS, None):
-            written: list[Path] = []
+            attempt = _Attempt(key, selection)
             try:
-                with self._source.store.open_read(key) as stored:
-                    for member in iter_members(self._source.codec.open(key, stored), key):
-                        self._restore_member(key, member, written)
+                with (
+                    self._source.store.open_read(key) as stored,
+                    self._source.codec.open(key, stored) as content,
+                ):
+                    for member in iter_members(content, key):
+                        self._restore_member(member, attempt)
+                with self._lock:
+                    self.member_bytes += attempt.member_bytes
                 return
             except PgbackupError as exc:
                 if not exc.retryable or pause is None:
                     raise
                 _log.warning("object %s failed (%s), again in %g seconds", key, exc, pause)
-                for path in written:
-                    path.unlink(missing_ok=True)
+                attempt.undo()
                 if self._stop.wait(pause):
                     raise Stopped("the restore was stopped") from exc
 
-    def _restore_member(self, key: str, member: Member, written: list[Path]) -> None:
+    def _restore_member(self, member: Member, attempt: _Attempt) -> None:
         if self._stop.is_set():
             raise Stopped("the restore was stopped")
+        if member.kind == "file":
+            attempt.member_bytes += member.size_bytes
+            match attempt.take(member.name):
+                case "whole":
+                    self._write_file(attempt.key, member, attempt.written)
+                case "increment":
+                    self._patch_file(attempt.key, member)
+            return
+        if attempt.selection is not None:
+            attempt.selection.bring(member.name)
         if member.kind == "directory":
-            self._make_directory(key, member.name, member.mode)
-        elif member.kind == "file":
-            self._write_file(key, member, written)
+            self._make_directory(attempt.key, member.name, member.mode)
+        elif member.kind == "symlink":
+            self.links.append((member.name, member.linkname))
         else:
             self._skipped.append(member.name)
+
+    def _patch_file(self, key: str, member: Member) -> None:
+        """Put the pages of an increment over the file that an older backup of the chain brought."""
+        increment = read_increment(key, member)
+        if is_left_out(member.name):
+            member.skip()
+            return
+        path = self._directory / member.name
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            problem = f"it brings an increment of {member.name}, which no older backup of the chain brought"
+            raise CorruptObject(key, problem) from None
+        except OSError as exc:
+            raise _disk_error(path, exc) from exc
+        try:
+            os.ftruncate(descriptor, increment.file_bytes)
+            for offset, view in increment.pages:
+                if self._stop.is_set():
+                    raise Stopped("the restore was stopped")
+                write_all_at(descriptor, view, offset)
+                self._progress.advance(len(view))
+        except OSError as exc:
+            raise _disk_error(path, exc) from exc
+        finally:
+            os.close(descriptor)
 
     def _write_file(self, key: str, member: Member, written: list[Path]) -> None:
         name = member.name
@@ -239,6 +301,32 @@ class DataFiles:
                 f"it brings files of tablespace {parts[1]}, which the backup's documents do not know",
                 hint=f"Say where it shall go: --tablespace-map {parts[1]}=/absolute/path.",
             )
+
+
+@dataclass
+class _Attempt:
+    """Reading one object once: what it has written, and which files it took."""
+
+    key: str
+    selection: Selection | None
+    written: list[Path] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+    member_bytes: int = 0
+
+    def take(self, name: str) -> Part:
+        if self.selection is None:
+            return "whole"
+        part = self.selection.take(self.key, name)
+        if part != "none":
+            self.taken.append(name)
+        return part
+
+    def undo(self) -> None:
+        """The object will be read again. Pages that were put over a file stay: the same ones will come."""
+        for path in self.written:
+            path.unlink(missing_ok=True)
+        if self.selection is not None:
+            self.selection.give_back(self.taken)
 
 
 def _is_tablespace(name: str) -> bool:

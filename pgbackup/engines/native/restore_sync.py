@@ -36,6 +36,13 @@ def write_all(descriptor: int, block: bytes | memoryview) -> None:
         done += os.write(descriptor, memoryview(block)[done:])
 
 
+def write_all_at(descriptor: int, block: bytes | memoryview, offset: int) -> None:
+    """Write a block at an offset of the file, to its last byte."""
+    done = os.pwrite(descriptor, block, offset)
+    while done < len(block):
+        done += os.pwrite(descriptor, memoryview(block)[done:], offset + done)
+
+
 def sync_trees(roots: Iterable[Path]) -> None:
     """Flush every file and folder below some directories to the disk. Raises RestoreError when the disk fails."""
     directories = list(roots)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pgbackup.core.backup_chain import BrokenChain
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.engines.base import ProgressSink, StopSignal
+from pgbackup.engines.native.restore_chain import load_lists
 from pgbackup.engines.native.verify_files import FilesCheck
+from pgbackup.engines.native.verify_listed import ListedFiles
 from pgbackup.engines.native.verify_report import CheckedWal, Finding, Findings, VerifyReport
 from pgbackup.engines.native.verify_wal import WalCheck
 from pgbackup.engines.native.verify_workers import Interrupted, Workers
 from pgbackup.errors import CheckFailed
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.walg_file_table import WalgFileTable
 from pgbackup.storage.base import ObjectStore
 
 __all__ = ["Finding", "VerifyReport", "WalScope", "choose_backup", "verify_backup"]
@@ -58,7 +62,7 @@ def _verify(
     if backup.problem:
         findings.add("damaged", keys.sentinel(backup.name), backup.problem)
     findings.count(objects=1)
-    FilesCheck(store, codec, backup, findings).run(workers, progress)
+    _check_files(store, codec, catalog, backup, findings, workers, progress)
     checked: tuple[CheckedWal, ...] = ()
     if wal != "none" and backup.stop_lsn:
         checked = WalCheck(store, codec, catalog, backup, findings, wal == "needed").run(workers, progress)
@@ -66,6 +70,32 @@ def _verify(
         problem = f"the server found damaged pages in its file {path!r}: they were damaged when the backup was taken"
         findings.add("damaged", keys.backup_folder(backup.name), problem)
     return findings.report(backup.name, checked)
+
+
+def _check_files(
+    store: ObjectStore,
+    codec: Codec,
+    catalog: Catalog,
+    backup: Backup,
+    findings: Findings,
+    workers: Workers,
+    progress: ProgressSink,
+) -> None:
+    """All objects of a backup; of a delta, those of every backup that it builds on, too."""
+    try:
+        chain = catalog.chain(backup)
+    except BrokenChain as exc:
+        findings.add("missing", keys.sentinel(backup.name), str(exc))
+        chain = (backup,)
+    if backup.engine != "wal-g":
+        FilesCheck(store, codec, backup, findings).run(workers, progress)
+        return
+    with WalgFileTable() as table:
+        with findings.catching(keys.files_metadata(backup.name)):
+            load_lists(store, table, chain)
+            table.choose(len(chain) - 1)
+        for level, each in enumerate(chain):
+            FilesCheck(store, codec, each, findings, ListedFiles(table, level)).run(workers, progress)
 
 
 def choose_backup(catalog: Catalog, name: str | None) -> Backup:

@@ -2,17 +2,19 @@
 
 Postgres wrote the manifest, and its checksums are of the files as the server sent them: what passes here is what a
 restore would write. A backup of another tool has no manifest; then its tars are decoded, and only their own checksums
-speak for the files.
+speak for the files, and for WAL-G's the list of them.
 """
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from functools import partial
 
 from pgbackup.core.catalog import Backup
 from pgbackup.engines.base import ProgressSink
+from pgbackup.engines.native.verify_listed import ListedFiles
 from pgbackup.engines.native.verify_manifest import ExpectedFiles
 from pgbackup.engines.native.verify_report import Findings
 from pgbackup.engines.native.verify_workers import Workers
@@ -33,13 +35,25 @@ _NAMED = 100
 class FilesCheck:
     """Checks one backup; ``run`` once."""
 
-    def __init__(self, store: ObjectStore, codec: Codec, backup: Backup, findings: Findings) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        codec: Codec,
+        backup: Backup,
+        findings: Findings,
+        listed: ListedFiles | None = None,
+    ) -> None:
+        """``listed``: WAL-G's list of the files of its backup."""
         self._store = store
         self._codec = codec
         self._backup = backup
         self._findings = findings
         self._is_ours = backup.engine == "pgbackup"
         self._files = ExpectedFiles()
+        self._listed = listed
+        self._member_bytes = 0
+        self._lock = threading.Lock()
+        self._unproven = False
         self._has_control = False
         self._whole_tars = True
 
@@ -85,8 +99,12 @@ class FilesCheck:
         missing = []
         if not has_control_tar and self._backup.engine != "wal-e":
             missing.append(keys.control_tar(name, extension))
-        wanted = range(1, max(numbers, default=1) + 1) if self._is_ours or not tars else ()
-        missing += [keys.part(name, number, extension) for number in sorted(set(wanted) - numbers)[:_NAMED]]
+        if self._backup.engine == "wal-e":
+            lost = sorted(set(range(max(numbers, default=1))) - numbers)
+            missing += [f"{keys.tar_folder(name)}part_{number:08d}.tar.lzo" for number in lost[:_NAMED]]
+        else:
+            wanted = range(1, max(numbers, default=1) + 1) if self._is_ours or not tars else ()
+            missing += [keys.part(name, number, extension) for number in sorted(set(wanted) - numbers)[:_NAMED]]
         for key in missing:
             self._findings.add("missing", key, "it is not in the repository")
         self._whole_tars = not missing
@@ -105,7 +123,11 @@ class FilesCheck:
             self._findings.add("missing", key, "without it no file's content can be checked")
         elif not checks:
             self._findings.note(f"{name} has no manifest: its files were read, not compared with checksums")
-        if self._backup.engine != "wal-e":
+            if self._listed is not None:
+                self._listed.note_missing_list(self._backup, self._findings)
+        if self._backup.engine == "wal-g" and metadata not in listed:
+            self._findings.note(f"{name} has no metadata.json, where WAL-G keeps times and permanence")
+        elif self._backup.engine != "wal-e":
             checks[metadata] = lambda: JsonObject.parse(metadata, store.get(metadata))
         if self._is_ours:
             checks[file_list] = partial(self._files.check_list, store, file_list)
@@ -124,8 +146,13 @@ class FilesCheck:
 
     def _check_tar(self, info: ObjectInfo, workers: Workers, progress: ProgressSink) -> None:
         is_whole = False
-        with self._findings.catching(info.key), self._store.open_read(info.key) as source:
-            stream = self._codec.open(info.key, workers.counted(source, progress.advance))
+        with (
+            self._findings.catching(info.key),
+            self._store.open_read(info.key) as source,
+            self._codec.open(
+                info.key, workers.counted(source, progress.advance), on_unproven=self._note_unproven
+            ) as stream,
+        ):
             for member in iter_members(stream, info.key):
                 self._check_member(info.key, member)
             is_whole = True
@@ -133,7 +160,18 @@ class FilesCheck:
             self._whole_tars = False
         self._findings.count(objects=1, stored_bytes=info.size_bytes)
 
+    def _note_unproven(self) -> None:
+        """Some formats have no checksum: a flipped bit may pass unseen there."""
+        with self._lock:
+            if not self._files.known and not self._unproven:
+                self._findings.note(f"{self._backup.name} is stored without checksums: damage may pass unseen")
+            self._unproven = True
+
     def _check_member(self, key: str, member: Member) -> None:
+        with self._lock:
+            self._member_bytes += member.size_bytes
+        if self._listed is not None:
+            self._listed.check_member(key, member, self._findings)
         if member.kind == "directory":
             return
         if member.kind != "file":
@@ -169,6 +207,13 @@ class FilesCheck:
             self._findings.unchecked_files = left
             return
         folder = keys.tar_folder(self._backup.name)
+        if self._listed is not None:
+            self._listed.check_complete(self._backup, self._findings)
+        if self._backup.engine == "wal-e" and self._member_bytes < self._backup.raw_bytes:
+            problem = (
+                f"its files have {self._member_bytes} bytes, the sentinel says {self._backup.raw_bytes}: the last "
+            )
+            self._findings.add("missing", folder, problem + "parts are missing, or files vanished while it was taken")
         for count, path in enumerate(self._files.left_paths()):
             if count == _NAMED:
                 self._findings.add("missing", folder, f"{left - count} more files of the backup are in no object")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 
 from pgbackup.core.catalog import Backup, Catalog
@@ -126,9 +127,11 @@ class WalCheck:
 
     def _check_segment(self, segment: SegmentName, advance: Callable[[int], None]) -> None:
         key = keys.wal(str(segment), self._extension)
-        with self._findings.catching(key), open_stored(self._store, str(segment), self._extension) as (key, source):
+        with ExitStack() as stack:
+            stack.enter_context(self._findings.catching(key))
+            key, source = stack.enter_context(open_stored(self._store, str(segment), self._extension))
             self._extension = keys.split_extension(key)[1]
-            stream = self._codec.open(key, source)
+            stream = stack.enter_context(self._codec.open(key, source))
             pages = self._pages(segment)
             try:
                 while data := stream.read(_READ_BYTES):

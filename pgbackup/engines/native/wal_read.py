@@ -166,7 +166,7 @@ class WalReader:
     def _open(self, name: str) -> Iterator[tuple[str, ByteStream]]:
         with ExitStack() as stack:
             key, source = self._find(name, stack)
-            yield key, self._codec.open(key, source, on_unproven=self._note_unproven)
+            yield key, stack.enter_context(self._codec.open(key, source, on_unproven=self._note_unproven))
 
     def _note_unproven(self) -> None:
         self.unproven = True

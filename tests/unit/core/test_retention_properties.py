@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from pgbackup.core.catalog import Backup, Catalog, TimeMark
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.retention import RetentionPolicy, catalog_after, plan_expiry
-from pgbackup.core.retention_choice import problem_of
 from pgbackup.core.timeline import Ancestor, TimelineHistory
 from tests.made_catalog import SIZE, at, backup
 
@@ -62,12 +61,15 @@ class History:
         self.number += 1
         chance = self.choices.random()
         parents = [b for b in self.backups if b.timeline == self.timeline]
+        # Chains of any length; a few links do not fit, as after a parent was replaced by another of its name.
+        parent = self.choices.choice(parents) if parents and self.choices.random() < 0.4 else None
         self.backups.append(
             replace(
                 made, name=f"{made.name}_{self.number}", finished=self.now, started=self.now - timedelta(minutes=30),
                 modified=self.now, permanent=chance < 0.1, corrupt_files=("x",) if 0.1 < chance < 0.2 else (),
                 problem="its documents are damaged" if 0.2 < chance < 0.3 else "",
-                delta_of=self.choices.choice(parents).name if parents and chance > 0.7 else None,
+                delta_of=parent.name if parent else None,
+                delta_lsn=Lsn(parent.start_lsn + (self.choices.random() < 0.05)) if parent else None,
             )
         )  # fmt: skip
 
@@ -113,8 +115,6 @@ class History:
     def reached(self, catalog: Catalog, since: datetime) -> set[tuple[int, int]]:
         """The halves written after that to which recovery gets: (owner, half)."""
         found = set()
-        # What recovers nothing, because a delta's chain is broken, counts for nothing.
-        catalog = replace(catalog, backups=tuple(b for b in catalog.backups if not problem_of(catalog, b)))
         for each in catalog.recoverable():
             history = catalog.history(each.timeline)
             for half in range(-(-each.start // HALF), each.end // HALF):
@@ -138,7 +138,7 @@ policies = st.builds(
 
 
 def restorable(catalog: Catalog) -> set[str]:
-    return {b.name for b in catalog.backups if not problem_of(catalog, b)}
+    return {b.name for b in catalog.backups if not catalog.why_not_restorable(b)}
 
 
 @settings(max_examples=2000, deadline=None)
@@ -155,7 +155,9 @@ def test_expiry_cannot_hurt(history: History, policy: RetentionPolicy, with_hist
     assert len(left) >= policy.min_restorable
     names = {b.name for b in after.backups}
     assert left == good & names
+    # No kept delta loses a link of its chain, and one that was whole is the same chain as before.
     assert all(b.delta_of in names for b in after.backups if b.delta_of and before.backup(b.delta_of))
+    assert all(after.chain(b) == before.chain(b) for b in after.backups if b.name in left)
     assert {b.name for b in before.backups if b.permanent} <= names
     cutoff = history.now - policy.window
     assert history.reached(before, cutoff) <= history.reached(after, cutoff)
@@ -168,6 +170,10 @@ def test_an_interruption_leaves_what_was_restorable(history: History, policy: Re
     before = history.catalog()
     plan = plan_expiry(before, policy, history.now, UTC)
     removed = [b.name for b in plan.removed]
+    order = {name: number for number, name in enumerate(removed)}
+    for name in removed:
+        parent = before.backup(name).delta_of  # type: ignore[union-attr]
+        assert order.get(parent, len(removed)) > order[name], "a parent goes only when all that build on it are gone"
     gone, wal = set(removed[:cut]), plan.wal[: max(cut - len(removed), 0)]
     midway = replace(catalog_after(before, replace(plan, backups=(), wal=wal, histories=(), marks=())))
     midway = replace(midway, backups=tuple(b for b in before.backups if b.name not in gone))
@@ -180,7 +186,7 @@ def test_an_interruption_leaves_what_was_restorable(history: History, policy: Re
 
 def test_the_histories_reach_what_they_are_for() -> None:
     """Enough of them remove something, have forks, and are not refused: else the properties prove nothing."""
-    seen = {"removed": 0, "wal": 0, "forks": 0, "refused": 0, "histories": 0}
+    seen = {"removed": 0, "wal": 0, "forks": 0, "refused": 0, "histories": 0, "chains": 0}
     for seed in range(150):
         history = History(random.Random(seed))
         history.live(40)
@@ -190,7 +196,10 @@ def test_the_histories_reach_what_they_are_for() -> None:
         seen["histories"] += bool(plan.histories)
         seen["forks"] += len(history.ancestors) > 1
         seen["refused"] += bool(plan.refusal)
+        kept = [v.backup for v in plan.backups if v.keep and not v.problem]
+        seen["chains"] += any(len(history.catalog().chain(b)) > 2 for b in kept)
     assert seen["removed"] > 50, seen
     assert seen["wal"] > 50, seen
     assert seen["forks"] > 80, seen
+    assert seen["chains"] > 10, seen
     assert at(1) == SIZE

@@ -14,7 +14,6 @@ import pytest
 
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.core.retention_choice import problem_of
 from pgbackup.engines.native import expire_objects
 from pgbackup.engines.native.expire import ExpiryReport, ExpiryRequest, look, measure, run_expiry
 from pgbackup.engines.native.expire_record import read_record
@@ -153,7 +152,7 @@ def test_a_failure_at_every_step_harms_nobody_and_the_next_expiry_ends_it(made: 
         with pytest.raises(StoreUnavailable):
             run_expiry(request(made))
         catalog = read_catalog(made.store, made.codec)
-        assert [problem_of(catalog, backup) for backup in catalog.backups] == [""] * len(catalog.backups)
+        assert [catalog.why_not_restorable(backup) for backup in catalog.backups] == [""] * len(catalog.backups)
         made.store.fail_after = None
         report = run_expiry(request(made))
         assert not report.plan.refusal
@@ -168,7 +167,7 @@ def test_a_locked_seal_keeps_the_backup_and_its_wal(made: MadeRepository) -> Non
     assert names(made) == [name(1, 20), name(1, 30), name(1, 40)]
     assert segments(made) == [20, 21, *range(30, 46)]
     catalog = read_catalog(made.store, made.codec)
-    assert [problem_of(catalog, backup) for backup in catalog.backups] == ["", "", ""]
+    assert [catalog.why_not_restorable(backup) for backup in catalog.backups] == ["", "", ""]
     assert run_expiry(request(made)).removed.retained == 1
     made.store.locked = ""
     assert run_expiry(request(made)).backups == (name(1, 20),)

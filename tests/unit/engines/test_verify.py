@@ -13,7 +13,7 @@ from pgbackup.engines.base import SilentProgress
 from pgbackup.engines.native.verify import WalScope, choose_backup, verify_backup
 from pgbackup.engines.native.verify_report import MAX_FINDINGS, VerifyReport
 from pgbackup.errors import CheckFailed, StoreUnavailable
-from pgbackup.repository import keys
+from pgbackup.repository import codec_lzop, keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.repository.documents import files_metadata
@@ -193,10 +193,11 @@ def test_strangers_are_named(made: MadeRepository) -> None:
     assert {finding.kind for finding in report.findings} == {"unexpected"}
 
 
-def test_an_object_in_a_format_that_is_not_read(made: MadeRepository) -> None:
-    made.store.put(keys.part(NAME, 3, "br"), b"brotli")
+def test_an_object_in_a_format_that_is_not_read(made: MadeRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec_lzop, "lzallright", None)
+    made.store.put(keys.part(NAME, 3, "lzo"), b"lzop")
     [finding] = verify(made, wal="none").findings
-    assert (finding.kind, finding.object) == ("unreadable", keys.part(NAME, 3, "br"))
+    assert (finding.kind, finding.object) == ("unreadable", keys.part(NAME, 3, "lzo"))
 
 
 def test_another_key_makes_everything_unreadable(made: MadeRepository) -> None:

@@ -86,7 +86,16 @@ def test_a_delta(name: str) -> None:
     sentinel = WAL_G_SENTINEL | {"DeltaFrom": "base_000000010000000000000002", "DeltaLSN": 1, "DeltaCount": 1}
     backup = read(sentinel, name=name).backup
     assert backup.delta_of == "base_000000010000000000000002"
-    assert "delta" in backup.problem
+    assert (backup.delta_lsn, backup.problem) == (1, "")
+
+
+def test_a_delta_of_before_wal_g_1() -> None:
+    sentinel = WAL_G_SENTINEL | {"DeltaFrom": NAME, "DeltaFromLSN": 77}
+    assert read(sentinel, name=f"{NAME}_D_000000010000000000000002").backup.delta_lsn == 77
+
+
+def test_a_delta_whose_sentinel_does_not_say_of_what() -> None:
+    assert "does not say of which" in read(WAL_G_SENTINEL, name=f"{NAME}_D_000000010000000000000002").backup.problem
 
 
 def test_one_of_wal_e() -> None:
@@ -101,7 +110,7 @@ def test_one_of_wal_e() -> None:
     assert (backup.started, backup.finished) == (MODIFIED, MODIFIED)
     assert backup.tablespaces == (Tablespace(16384, "/mnt/ts"),)
     assert backup.raw_bytes == 23947809
-    assert "cannot be read by this version" in backup.problem
+    assert (backup.problem, backup.needs) == ("", "")
 
 
 def test_gos_zero_time_counts_as_missing() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -133,10 +135,23 @@ def test_a_folder_without_sentinel_is_no_backup(made: MadeRepository) -> None:
     assert read(made).backups == ()
 
 
-def test_a_huge_sentinel_is_not_read(made: MadeRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sentinel_with_a_list_of_files_is_read_without_it(made: MadeRepository) -> None:
+    """WAL-G before version 1 wrote it there."""
     name = made.backup(START, STOP)
-    monkeypatch.setattr("pgbackup.repository.catalog_reader._MAX_SENTINEL_BYTES", 100)
-    assert "bytes" in read(made).backup(name).problem
+    before = read(made).backup(name)
+    document = json.loads(made.store.get(keys.sentinel(name)))
+    files = {f"/base/5/{number}": {"IsSkipped": False, "IsIncremented": False} for number in range(40_000)}
+    made.store.put(
+        keys.sentinel(name), json.dumps({"Files": files, "TarFileSets": {"x": list(files)}} | document).encode()
+    )
+    assert replace(read(made).backup(name), modified=before.modified) == before
+
+
+def test_a_huge_sentinel_is_not_read(made: MadeRepository) -> None:
+    name = made.backup(START, STOP)
+    document = json.loads(made.store.get(keys.sentinel(name)))
+    made.store.put(keys.sentinel(name), json.dumps(document | {"More": ["x" * 1000] * 5000}).encode())
+    assert "besides its lists of files" in read(made).backup(name).problem
 
 
 @pytest.mark.parametrize("claimed", [True, False])

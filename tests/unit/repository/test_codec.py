@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgbackup.errors import CorruptObject, StorageError
+from pgbackup.repository import codec_lzop
 from pgbackup.repository.codec import Codec, Compression, is_readable, read_key
 
 KEY = bytes(range(32))
@@ -237,11 +238,13 @@ def test_an_empty_object(codec: Codec) -> None:
         assert codec.decode(key_of(codec), b"") == b""
 
 
-@pytest.mark.parametrize("extension", ["lzo", "br", "lzma", "gz"])
-def test_formats_that_are_known_but_not_read(extension: str) -> None:
-    assert not is_readable(extension)
-    with pytest.raises(StorageError, match="this version cannot read"):
-        PLAIN.decode(f"a.{extension}", b"x")
+def test_without_the_extra_lzop_is_refused_with_the_command_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_readable("lzo")
+    monkeypatch.setattr(codec_lzop, "lzallright", None)
+    assert not is_readable("lzo")
+    with pytest.raises(StorageError, match="this installation cannot read") as refused:
+        PLAIN.decode("a.lzo", b"\x89LZO\x00\r\n\x1a\n")
+    assert "pip install 'pgbackup[wal-e]'" in refused.value.hint
 
 
 def test_other_writers_frames_are_read() -> None:

@@ -35,6 +35,7 @@ def undeletable(s3_own_bucket: S3Server) -> Iterator[S3Server]:
     client.delete_bucket_policy(Bucket=s3_own_bucket.bucket)
 
 
+@pytest.mark.timeout(400)
 def test_backups_and_wal_go_on_and_expiry_reports(
     make_server: ServerFactory, make_program: MakeProgram, undeletable: S3Server
 ) -> None:
@@ -45,12 +46,12 @@ def test_backups_and_wal_go_on_and_expiry_reports(
     for round_ in range(2):
         resident = program.run()
         program.wait_backups(1)
-        for _ in range(3):
+        for _ in range(2):
             server.execute("INSERT INTO goods (text) SELECT repeat('x', 100) FROM generate_series(1, 2000)")
             wait_shipped(program, server)
             server.execute("SELECT pg_switch_wal()")
-        program("backup")
-        assert len(program.wait_backups(2 + round_)) == 2 + round_
+        if round_ == 0:
+            program("backup")
         wait_shipped(program, server)
         assert program.json("gaps")["gaps"] == []
         resident.terminate()
@@ -60,4 +61,4 @@ def test_backups_and_wal_go_on_and_expiry_reports(
     assert done["result"]["backups"] == []
     assert done["result"]["retained"]["objects"] > 0
     assert done["result"]["stopped"] is None
-    assert len(program.wait_backups(3)) == 3
+    assert len(program.wait_backups(2)) == 2

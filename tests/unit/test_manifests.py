@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from pgbackup.config.settings import Settings
+from pgbackup.config.settings import SECRETS, Settings
 from pgbackup.storage import s3_errors
 from pgbackup.web.metrics import Metrics
 from tests.conftest import in_ci
@@ -179,6 +179,22 @@ def test_promtool_takes_the_rules() -> None:
         command = [promtool, "check", "rules", str(DOCKER / "monitoring" / "alerts.yml")]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+# -- Compose ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["compose.yml", "compose.namespace.yml"])
+def test_settings_of_the_example_exist_and_no_secret_is_passed_on_empty(name: str) -> None:
+    """An empty secret stops pgbackup, so one that is not in .env must not become an empty variable."""
+    (document,) = documents(DOCKER / name)
+    for service in document["services"].values():
+        given = service.get("environment", {})
+        ours = {
+            key.removeprefix("PGBACKUP_").lower(): text for key, text in given.items() if key.startswith("PGBACKUP_")
+        }
+        assert set(ours) <= set(Settings.model_fields)
+        assert not [key for key in SECRETS & set(ours) if ":-}" in str(ours[key] or "")]
 
 
 # -- systemd and AWS ----------------------------------------------------------------------------------------------

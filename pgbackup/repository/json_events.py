@@ -30,7 +30,8 @@ def json_events(key: str, stream: ByteStream) -> Iterator[tuple[int, Event]]:
     source = _Counted(key, stream)
     depth = 0
     try:
-        for name, value in ijson.basic_parse(source, buf_size=_READ_BYTES, use_float=True):
+        for name, value in ijson.basic_parse(source, buf_size=_READ_BYTES):
+            # Not use_float: then an integer above 2^63 is an error, and system identifiers have 64 bits.
             source.since_event = 0
             if name in ("end_map", "end_array"):
                 depth -= 1

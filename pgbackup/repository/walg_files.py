@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 from pgbackup.errors import CorruptObject
@@ -128,7 +129,7 @@ class _Builder:
             self._open.pop()
             self._names.pop()
         else:
-            self._add(value)
+            self._add(float(value) if isinstance(value, Decimal) else value)
 
     def _add(self, value: Any) -> None:
         if not self._open:

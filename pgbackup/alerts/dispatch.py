@@ -58,6 +58,10 @@ class Dispatch:
         """Channels that fail now."""
         return [finding for line in self._lines if (finding := line.finding())]
 
+    def undelivered(self) -> dict[str, Notice]:
+        """By key, what some channel has not taken yet."""
+        return {notice.finding.key: notice for line in self._lines for notice in line.undelivered()}
+
     def drain(self, seconds: float) -> None:
         """Give what waits so many seconds to be delivered, once more each, and end."""
         deadline = time.monotonic() + seconds
@@ -121,6 +125,8 @@ class _Line:
         self._failures = 0
         self._problem = ""
         self._sending_since: float | None = None
+        self._sending: Notice | None = None
+        self._left: list[Notice] = []
         self._thread = threading.Thread(target=self._run, name=f"alerts {name}", daemon=True)
 
     def start(self) -> None:
@@ -153,6 +159,10 @@ class _Line:
                 "Mend its address or the network; `pgbackup alerts test` shows what each channel answers.",
                 {"failures": self._failures, "waiting": len(self._waiting)},
             )
+
+    def undelivered(self) -> list[Notice]:
+        with self._changed:
+            return [*self._left, *([self._sending] if self._sending is not None else []), *self._waiting.notices()]
 
     def finish(self) -> None:
         with self._changed:
@@ -187,12 +197,12 @@ class _Line:
     def _next(self) -> Waiting | None:
         """What to send now, once it is time; None when the end has come."""
         with self._changed:
-            self._sending_since = None
+            self._sending_since = self._sending = None
             while True:
                 now = time.monotonic()
                 entry = self._waiting.take(now, at_once=self._finishing)
                 if entry is not None:
-                    self._sending_since = now
+                    self._sending_since, self._sending = now, entry.notice
                     return entry
                 if self._finishing:
                     return None
@@ -211,11 +221,15 @@ class _Line:
             # One that is refused for good is told at once: nothing that waits would change it.
             self._failures = self._failures + 1 if exc.retryable else max(self._failures + 1, _FAILURES_TO_TELL)
             self._problem = str(exc)
+            self._sending = None
             # At the end everything is tried once more, and no more.
             again = (
                 exc.retryable
                 and not self._finishing
                 and self._waiting.put_back(entry, time.monotonic(), asked=exc.retry_after)
             )
+            if self._finishing and exc.retryable:
+                # For the next process to tell.
+                self._left.append(entry.notice)
         text = "alert %s could not be sent to %s: %s" if again else "alert %s could not be sent to %s, and is lost: %s"
         _log.warning(text, key, self._name, exc)

@@ -45,6 +45,10 @@ class NoticeQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def notices(self) -> list[Notice]:
+        """Everything that waits."""
+        return [entry.notice for entry in self._waiting.values()]
+
     def put(self, notice: Notice) -> Notice | None:
         """Add a notice in place of the one of its key. Returns one that is dropped because too many wait."""
         key = notice.finding.key

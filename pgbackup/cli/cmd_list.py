@@ -68,7 +68,7 @@ def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
 def _print_ranges(ranges: list[RecoverableRange], zone: tzinfo) -> None:
     click.echo("\nrecoverable:" if ranges else "\nnothing can be recovered")
     for each in ranges:
-        start, end = time_text(each.start_time, zone), time_text(each.end_time, zone)
+        start, end = time_text(each.start_time, zone, up=True), time_text(each.end_time, zone)
         until = end if each.end_time is not None else "the end of its WAL"
         click.echo(
             f"  any moment from {start} to {until} "

@@ -54,7 +54,8 @@ def _lines(status: StatusSnapshot, zone: tzinfo, now: datetime) -> list[tuple[st
     if earliest is None:
         window = "nothing"
     else:
-        window = f"any moment from {time_text(earliest, zone)} to {time_text(latest, zone) if latest else 'unknown'}"
+        until = time_text(latest, zone) if latest else "unknown"
+        window = f"any moment from {time_text(earliest, zone, up=True)} to {until}"
     return [
         ("recoverable", window),
         ("would lose", _loss(status)),

@@ -76,8 +76,10 @@ def size_text(size_bytes: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
-def time_text(moment: datetime | None, zone: tzinfo = UTC) -> str:
-    """``2026-03-01 02:00:05+00:00``, to the second, or a dash."""
+def time_text(moment: datetime | None, zone: tzinfo = UTC, *, up: bool = False) -> str:
+    """``2026-03-01 02:00:05+00:00``, to the second, or a dash; ``up``: never earlier than it is."""
+    if moment is not None and up and moment.microsecond:
+        moment += timedelta(seconds=1)
     return moment.astimezone(zone).isoformat(sep=" ", timespec="seconds") if moment else "-"
 
 

@@ -85,6 +85,15 @@ class AlertBook:
         self._forget(now)
         return notices
 
+    def add(self, findings: Iterable[Finding], now: datetime) -> list[Notice]:
+        """Take findings that are no whole round: nothing is over because it is not among them."""
+        self._correct_times(now)
+        return [notice for finding in findings if (notice := self._seen(finding, now))]
+
+    def is_open(self, key: str) -> bool:
+        """Whether that is an open alert."""
+        return key in self._open
+
     def _seen(self, finding: Finding, now: datetime) -> Notice | None:
         alert = self._open.get(finding.key)
         if alert is None:
@@ -133,9 +142,22 @@ class AlertBook:
 
     # -- across restarts ------------------------------------------------------------------------------------------
 
-    def document(self) -> dict[str, Any]:
-        """The open alerts as JSON values."""
-        return {"format": 1, "open": [_document(alert) for alert in self.active()[:_MOST_ALERTS]]}
+    def document(self, undelivered: Mapping[str, Notice] | None = None) -> dict[str, Any]:
+        """The open alerts as JSON values.
+
+        ``undelivered``: what not everybody has been told yet, by key. Should this process end now, the next tells it:
+        an open alert counts as told so long ago that it is repeated at once, one that is over as still open.
+        """
+        waiting = dict(undelivered or {})
+        alerts = [self._untold(alert) if alert.finding.key in waiting else alert for alert in self.active()]
+        over = [
+            notice for key, notice in waiting.items() if notice.kind is NoticeKind.RESOLVED and key not in self._open
+        ]
+        alerts += [Alert(n.finding, n.since, n.time, n.finding.severity, n.count) for n in over]
+        return {"format": 1, "open": [_document(alert) for alert in alerts[:_MOST_ALERTS]]}
+
+    def _untold(self, alert: Alert) -> Alert:
+        return replace(alert, told=alert.told - self._repeat)
 
     def restore(self, document: object) -> None:
         """Take over the open alerts of an earlier process, beside those that are open here already.

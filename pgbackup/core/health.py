@@ -38,7 +38,7 @@ def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
         findings += gap_findings(facts.repository.catalog.known_gaps, facts.repository.catalog, path)
         findings += backup_findings(facts.repository, facts.backups, limits, now)
         if facts.server:
-            findings += wal_findings(facts.repository, facts.server, newest, reach, facts.wal_age, limits)
+            findings += wal_findings(facts.repository, facts.server, newest, reach, facts, limits)
     verdict = worst(findings)
     return Health(
         verdict=verdict.word if verdict else "ok",
@@ -186,5 +186,7 @@ def _window(catalog: Catalog, facts: HealthFacts) -> Window | None:
     if not mine:
         return None
     last = max(mine, key=lambda r: r.end)
-    latest = max((m for m in (last.end_time, facts.durable_moment) if m is not None), default=None)
+    # What a restore to a moment takes: a later one than the newest mark is not proven to be in the archive, also when
+    # the server, which may be gone then, shows at this time that nothing came after it.
+    latest = max(last.start_time, last.end_time or last.start_time)
     return Window(last.timeline, last.start_time, latest, last.start, last.end)

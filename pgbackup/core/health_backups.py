@@ -18,7 +18,7 @@ def backup_findings(
     view: RepositoryView, job: JobView | None, limits: HealthLimits, now: datetime
 ) -> Iterator[Finding]:
     """What is wrong with the base backups at ``now`` (aware)."""
-    yield from _presence(view.catalog, job, limits, now)
+    yield from _presence(view, job, limits, now)
     yield from _damaged(view.catalog)
     yield from _failing(job)
     yield from _verification(view, limits, now)
@@ -30,10 +30,11 @@ def done_at(backup: Backup) -> datetime:
     return min(backup.finished, backup.modified)
 
 
-def _presence(catalog: Catalog, job: JobView | None, limits: HealthLimits, now: datetime) -> Iterator[Finding]:
+def _presence(view: RepositoryView, job: JobView | None, limits: HealthLimits, now: datetime) -> Iterator[Finding]:
+    catalog = view.catalog
     finished = [done_at(b) for b in catalog.backups if not catalog.why_not_restorable(b)]
     if not finished:
-        yield _none(catalog, job)
+        yield _none(catalog, None if view.had_backups else job)
         return
     last = max(finished)
     due = next_due(limits.schedule, last, limits.tz)

@@ -39,6 +39,8 @@ class RepositoryView:
     verification: LastRun | None = None
     replaced: tuple[str, ...] = ()
     unreadable: str = ""
+    had_backups: bool = False
+    """Whether there were backups at an earlier look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class ServerView:
 class StreamView:
     """What the WAL stream says of itself; ``problem`` since ``since`` (aware), permanent when only people can mend it.
 
-    It can make health worse, never better.
+    It can make health worse, never better; but WAL after ``confirmed``, which several uploads make durable at once, may
+    lie in the bucket with holes in it while it streams.
     """
 
     streaming: bool
@@ -71,6 +74,7 @@ class StreamView:
     hint: str = ""
     permanent: bool = False
     since: datetime | None = None
+    confirmed: Lsn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pgbackup.core.branches import branch_problems
 from pgbackup.core.catalog import Backup, Catalog, Reach
 from pgbackup.core.findings import Finding, Severity
-from pgbackup.core.health_facts import HealthLimits, RepositoryView, ServerView
+from pgbackup.core.health_facts import HealthFacts, HealthLimits, RepositoryView, ServerView, StreamView
 from pgbackup.core.known_gaps import gap_of
 from pgbackup.core.lsn import Lsn
 
@@ -18,7 +18,7 @@ def wal_findings(
     server: ServerView,
     newest: Backup | None,
     reach: Reach | None,
-    wal_age: timedelta | None,
+    facts: HealthFacts,
     limits: HealthLimits,
 ) -> Iterator[Finding]:
     """What is wrong with the WAL after the newest restorable backup, as bucket and server show it."""
@@ -29,8 +29,8 @@ def wal_findings(
     if reach is None:
         yield _other_branch(newest, server)
         return
-    yield from _behind(server, reach, wal_age, limits)
-    yield from _hole(view.catalog, server, reach)
+    yield from _behind(server, reach, facts.wal_age, limits)
+    yield from _hole(view.catalog, server, reach, facts.stream)
     yield from _holes_before(view.catalog, server, newest)
     if not server.in_recovery and reach.end > server.position_after:
         yield _server_behind(server, reach.end)
@@ -66,10 +66,15 @@ def _behind(server: ServerView, reach: Reach, age: timedelta | None, limits: Hea
         )
 
 
-def _hole(catalog: Catalog, server: ServerView, reach: Reach) -> Iterator[Finding]:
-    """WAL that is stored beyond the first missing segment: what lies after a hole cannot be replayed."""
+def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView | None) -> Iterator[Finding]:
+    """WAL that is stored beyond the first missing segment: what lies after a hole cannot be replayed.
+
+    Segments are uploaded several at a time, so one that we have not confirmed may still be under way; its age is told.
+    """
     blocked = reach.blocked_by
     if blocked is None or not catalog.has_anything_after(blocked.timeline, blocked.number):
+        return
+    if stream is not None and stream.streaming and stream.confirmed is not None and stream.confirmed < blocked.end:
         return
     if gap_of(catalog.known_gaps, blocked) is not None:
         return  # told as a gap of the ledger

@@ -5,7 +5,7 @@ Moments are ISO 8601 in UTC, LSNs as Postgres writes them.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pgbackup.core.status import (
     BackupStatus,
@@ -36,7 +36,7 @@ def status_json(snapshot: StatusSnapshot | None, now: datetime) -> JsonObject:
         "timeline": snapshot.timeline,
         "findings": [_finding(found) for found in snapshot.findings],
         "recoverable": {
-            "earliest": _moment(snapshot.earliest_recoverable),
+            "earliest": _moment(snapshot.earliest_recoverable, up=True),
             "latest": _moment(snapshot.latest_recoverable),
             "rpo_seconds": snapshot.rpo_seconds,
         },
@@ -56,9 +56,12 @@ def status_json(snapshot: StatusSnapshot | None, now: datetime) -> JsonObject:
     }
 
 
-def _moment(moment: datetime | None) -> str | None:
+def _moment(moment: datetime | None, *, up: bool = False) -> str | None:
+    """To the millisecond; ``up``: never earlier than it is, as the begin of what can be recovered must not be."""
     if moment is None:
         return None
+    if up and moment.microsecond % 1000:
+        moment += timedelta(milliseconds=1)
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

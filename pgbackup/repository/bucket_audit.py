@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-from pgbackup.core.catalog import Catalog
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import SegmentName
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import Folder, fingerprint
@@ -45,6 +45,8 @@ class BucketAudit:
         self._prints_walked: dict[int, int] = {}
         self.replaced: dict[str, None] = {}
         """Keys of WAL segments that were replaced by others under our eyes, oldest first; not all of very many."""
+        self.marks: tuple[TimeMark, ...] = ()
+        """The time marks of the last page."""
         self.sample = ""
         """Any object of the last page that had one: WAL, or a part of a backup."""
 
@@ -71,6 +73,8 @@ class BucketAudit:
         end = _AFTER_WAL if ended else _whole_names(infos)
         infos = [info for info in infos if info.key < end]
         self._choose_sample(infos)
+        parsed = (keys.parse_mark(info.key) for info in infos if info.key.startswith(keys.MARKS))
+        self.marks = tuple(TimeMark(*mark) for mark in parsed if mark is not None)
         fits = (
             self._backups_fit(infos, begin, end)
             and self._wal_fits(infos, begin, end, catalog, resting=resting)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.catalog import Backup, Catalog, TimeMark
 from pgbackup.core.lsn import SegmentName
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import Folder, with_folders
@@ -108,13 +108,14 @@ class CatalogWatch:
             case 1:
                 return self._refresh_backups(known)
             case _:
-                return known if self._find_missing(known) == self.missing_bookkeeping else None
+                return self._refresh_marks(known)
 
     def _walk(self, catalog: Catalog, *, pages: int) -> Catalog | None:
         for page in range(pages):
             fits, ended = self._audit.page(catalog, resting=pages == 1)
             if not fits:
                 return None
+            catalog = _with_marks(catalog, self._audit.marks)
             if ended:
                 self._one_page = page == 0
                 break
@@ -175,6 +176,13 @@ class CatalogWatch:
         if not any(_is_ours(backup) for backup in catalog.backups) and there <= {keys.ALERTS, keys.LEASE}:
             return ()
         return tuple(key for key in _OURS if key not in there)
+
+
+def _with_marks(catalog: Catalog, listed: Sequence[TimeMark]) -> Catalog:
+    """With those that are newer than all that are known."""
+    newest = catalog.marks[-1].moment if catalog.marks else None
+    new = tuple(mark for mark in listed if newest is None or mark.moment > newest)
+    return replace(catalog, marks=catalog.marks + new) if new else catalog
 
 
 def _is_ours(backup: Backup) -> bool:

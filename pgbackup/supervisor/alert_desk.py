@@ -11,14 +11,14 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgbackup.alerts.channels import AlertSettings, Channels, build_channels
 from pgbackup.alerts.dispatch import Dispatch
 from pgbackup.alerts.monitors import CheckIns, Monitor
-from pgbackup.core.alert_book import Alert, AlertBook
+from pgbackup.core.alert_book import Alert, AlertBook, Notice
 from pgbackup.core.findings import Finding
 from pgbackup.core.health_facts import Health
 from pgbackup.errors import ObjectMissing, PgbackupError
@@ -27,6 +27,8 @@ from pgbackup.storage.base import ObjectStore
 
 _WAL_CHECK_IN_SECONDS = 300.0
 _WAL_KINDS = ("wal:", "stream:", "slot:", "repository:", "server:")
+_DRAIN_SHARE = 0.8
+"""Of the time to stop; what is left is for storing what nobody has taken yet."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,7 @@ class AlertDesk:
         self._dispatch = Dispatch(self._built.channels)
         self._book = AlertBook(repeat=settings.alerts.repeat)
         self._restored = False
+        self._stored: tuple[object, ...] = ((), ())
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._runs: dict[str, str] = {}
@@ -87,6 +90,20 @@ class AlertDesk:
             self._restored = self._restore(self._store)
         with self._lock:
             notices = self._book.update([f for f in health.findings if not self._is_early(f)], now)
+        self._tell(notices)
+        if self._heartbeat is not None:
+            worst = health.findings[0].summary if health.findings else ""
+            self._heartbeat.ping(health.verdict, worst)
+        self._check_in_wal(health)
+        self._save()
+
+    def alarm(self, findings: Sequence[Finding], now: datetime) -> None:
+        """Tell of something outside the rounds: when it is the health check itself that does not come to a verdict."""
+        with self._lock:
+            notices = self._book.add(findings, now)
+        self._tell(notices)
+
+    def _tell(self, notices: Sequence[Notice]) -> None:
         for notice in notices:
             _log.log(
                 logging.INFO if notice.kind == "resolved" else logging.ERROR,
@@ -94,23 +111,18 @@ class AlertDesk:
                 notice.finding.summary,
             )  # fmt: skip
         self._dispatch.submit(notices)
-        if self._heartbeat is not None:
-            worst = health.findings[0].summary if health.findings else ""
-            self._heartbeat.ping(health.verdict, worst)
-        self._check_in_wal(health)
-        if notices and self._store is not None:
-            self._save(self._store)
 
     def finish(self, seconds: float) -> None:
         """Deliver what waits, within the time; for the end of the process."""
         deadline = time.monotonic() + seconds
-        self._dispatch.drain(seconds)
+        self._dispatch.drain(seconds * _DRAIN_SHARE)
         for part in (self._check_ins, self._heartbeat):
             if part is not None:
                 part.finish(deadline - time.monotonic())
+        self._save()
 
     def _is_early(self, finding: Finding) -> bool:
-        if finding.key.startswith("alert-config:"):
+        if finding.key.startswith("alert-config:") or self._book.is_open(finding.key):
             return False
         return time.monotonic() - self._began < self._settings.grace_seconds
 
@@ -154,10 +166,17 @@ class AlertDesk:
             _log.warning("object %s is damaged: %s", keys.ALERTS, exc)
         return True
 
-    def _save(self, store: ObjectStore) -> None:
+    def _save(self) -> None:
+        """Store the book when something was told since, or has arrived; what fails is tried again at the next round."""
+        undelivered = self._dispatch.undelivered()
         with self._lock:
-            document = self._book.document()
+            told = tuple((alert.finding.key, alert.told, alert.count) for alert in self._book.active())
+            document = self._book.document(undelivered)
+        said = told, tuple(sorted(undelivered))
+        if self._store is None or not self._restored or said == self._stored:
+            return
         try:
-            store.put(keys.ALERTS, json.dumps(document).encode())
+            self._store.put(keys.ALERTS, json.dumps(document).encode())
+            self._stored = said
         except PgbackupError as exc:
             _log.debug("the open alerts could not be stored: %s", exc)

@@ -19,6 +19,7 @@ from pgbackup.supervisor.alert_desk import DeskSettings
 BACKUP_JOB = "base backup"
 VERIFY_JOB = "verification"
 EXPIRE_JOB = "expiry"
+_LONGEST_GRACE_SECONDS = 60.0
 _MARGIN = timedelta(hours=1)
 
 
@@ -108,4 +109,5 @@ def desk(settings: Settings) -> DeskSettings:
         monitors[VERIFY_JOB] = Monitor.of_schedule("verification", schedules.verify, settings.timezone, margin=margin)
     if schedules.expire is not None:
         monitors[EXPIRE_JOB] = Monitor.of_schedule("expiry", schedules.expire, settings.timezone, margin=margin)
-    return DeskSettings(alert_settings(settings), monitors, settings.health_interval.total_seconds())
+    grace = min(settings.health_interval.total_seconds(), _LONGEST_GRACE_SECONDS)
+    return DeskSettings(alert_settings(settings), monitors, grace)

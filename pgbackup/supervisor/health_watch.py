@@ -94,4 +94,10 @@ class HealthWatch:
         elif self._problem_since is None:
             self._problem_since = problem, now
         since = self._problem_since[1] if self._problem_since else None
-        return StreamView(position.streaming, problem, permanent=position.permanent and bool(problem), since=since)
+        return StreamView(
+            position.streaming,
+            problem,
+            permanent=position.permanent and bool(problem),
+            since=since,
+            confirmed=position.confirmed or None,
+        )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pgbackup.config.settings import Settings
-from pgbackup.core.findings import Finding
+from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health import newest_restorable
 from pgbackup.core.health_backups import done_at
 from pgbackup.core.health_facts import Health
@@ -29,6 +29,7 @@ from pgbackup.engines.native.wal_progress import WalProgress
 from pgbackup.engines.native.wal_receiver import ReceiverOptions, WalReceiver
 from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.session import Session
+from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
@@ -46,6 +47,7 @@ from pgbackup.supervisor.service import Service
 from pgbackup.supervisor.slot_guard import SlotGuard
 from pgbackup.supervisor.status_snapshot import ProcessView, make_snapshot
 from pgbackup.supervisor.ticker import Ticker
+from pgbackup.supervisor.verdict_watch import VerdictWatch
 from pgbackup.supervisor.verify_job import VerifyJob
 from pgbackup.supervisor.worker import Worker
 
@@ -88,6 +90,8 @@ class Resident:
         self._desk = desk
         self._service: Service | None = None
         self._guard: SlotGuard | None = None
+        self._verdicts = VerdictWatch(settings.health_interval.total_seconds())
+        self._seen: frozenset[str] = frozenset()
         self._expire: ExpireJob | None = None
         self._backup_job: ScheduledJob | None = None
         self._branches_seen: set[int] = set()
@@ -110,6 +114,7 @@ class Resident:
         health = self._health_watch(jobs[0])
         ticker = Ticker()
         ticker.every(1, health.sample)
+        ticker.every(_TICK_SECONDS, self._watch_verdicts)
         for job in jobs:
             ticker.every(_TICK_SECONDS, job.tick)
         ticker.every(_TRIM_SECONDS, release_free_memory)
@@ -181,7 +186,8 @@ class Resident:
 
     def _last_backup(self) -> datetime | None:
         """None makes one due at once: when there is none, and when a gap was found since the newest was begun."""
-        newest = newest_restorable(read_catalog(self._store, self._codec, with_marks=False))
+        catalog = with_missing_objects(self._store, read_catalog(self._store, self._codec, with_marks=False))
+        newest = newest_restorable(catalog)
         if newest is None or any(gap.found >= newest.started for gap in read_gaps(self._store)):
             return None
         return done_at(newest)
@@ -228,6 +234,8 @@ class Resident:
         return [*workers, *slot, *expire, *self._desk.findings()]
 
     def _publish(self, health: Health, now: datetime) -> None:
+        self._verdicts.note()
+        self._mend(health)
         self._back_up_new_branch(health)
         # The pages first: alerts ask the repository for what was open before.
         self._publish_snapshot(health, now)
@@ -244,6 +252,23 @@ class Resident:
             self._branches_seen.add(timeline)
             _log.info("timeline %d has no base backup of its own yet: taking one", timeline)
             self._backup_job.run_now()
+
+    def _mend(self, health: Health) -> None:
+        """What only a base backup mends is not left to the schedule. Once for each time that it is found."""
+        seen = frozenset(f.key for f in health.findings if f.severity is Severity.CRITICAL)
+        new, self._seen = seen - self._seen, seen
+        if self._backup_job is None:
+            return
+        if any(key.startswith("wal:hole:") for key in new):
+            self._backup_job.run_now()
+        elif new & {"backup:none", "backup:newest-not-restorable"}:
+            self._backup_job.look_again()
+
+    def _watch_verdicts(self) -> None:
+        finding = self._verdicts.finding()
+        if finding is not None:
+            workers = self._service.worker_findings() if self._service is not None else []
+            self._desk.alarm([finding, *workers], datetime.now(UTC))
 
     def _publish_snapshot(self, health: Health, now: datetime) -> None:
         view = ProcessView(

@@ -97,6 +97,13 @@ class ScheduledJob:
             if is_time or (self._scheduled_at is not None and now < self._scheduled_at - _CLOCK_DOUBT):
                 self._wanted = True
 
+    def look_again(self) -> None:
+        """Ask the repository again whether it is due: what it was computed from is not there any more. Not while a
+        failure is waited out."""
+        with self._lock:
+            if not self._view.failures:
+                self._wanted = True
+
     def run_now(self) -> None:
         """Run as soon as possible, due or not; a failure is retried like any other."""
         with self._lock:

@@ -92,15 +92,40 @@ def test_green_then_the_bucket_is_emptied(
     said = wait_ready(resident, 503)
     assert time.monotonic() - begin < 15, "red within one check interval"
     assert "nothing can be restored" in said
-    assert "CRITICAL" in program("status", exit_code=1)
-    opened = wait_for(lambda: [a for a in alerts(receiver) if a["key"] == "backup:none"], resident.log)
-    assert (opened[0]["kind"], opened[0]["severity"]) == ("opened", "critical")
+    wait_for(
+        lambda: [a for a in alerts(receiver) if (a["key"], a["severity"]) == ("backup:none", "critical")], resident.log
+    )
     wait_for(lambda: any(r.path == "/beat/fail" for r in receiver.requests), resident.log)
     wait_for(lambda: sum(r.path == "/api/42/envelope/" for r in receiver.requests) >= 3, resident.log)
+    program.wait_backups()  # a new one is taken at once
     resident.terminate()
+    empty(program)
+    assert "CRITICAL" in program("status", exit_code=1)
     for request in (r for r in receiver.requests if r.path == "/hook"):
         signature = hmac.new(SECRET.encode(), request.body, hashlib.sha256).hexdigest()
         assert request.headers["X-Pgbackup-Signature"] == f"sha256={signature}"
+
+
+def test_a_lost_part_is_red_and_mended_by_a_new_backup(
+    server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver
+) -> None:
+    """Nobody waits for tomorrow's schedule: nothing could be restored until then."""
+    program = make_program(server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook")
+    resident = program.run()
+    program.wait_backups()
+    wait_ready(resident, 200)
+    root = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://"))
+    next(root.glob("basebackups_005/*/tar_partitions/part_001*")).unlink()
+    wait_for(
+        lambda: [a for a in alerts(receiver) if a["key"] in ("backup:none", "backup:newest-not-restorable")],
+        resident.log,
+        timeout=70,
+    )
+    program.wait_backups(1)
+    said = wait_ready(resident, 200)
+    assert "older base backups cannot be restored" in said
+    assert "no: its" in program("list")
+    resident.terminate()
 
 
 def test_postgres_stopped_and_back(make_server: ServerFactory, make_program: MakeProgram, receiver: Receiver) -> None:

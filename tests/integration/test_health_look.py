@@ -105,7 +105,7 @@ def test_green_while_everything_is_there(watched: Watched) -> None:
             time.sleep(0.1)
     assert health.window is not None
     assert health.window.latest is not None
-    assert datetime.now(UTC) - health.window.latest < timedelta(seconds=20)
+    assert datetime.now(UTC) - health.window.latest < timedelta(seconds=80), "there is a mark a minute"
 
 
 def test_wal_that_nobody_ships_grows_old(watched: Watched) -> None:

@@ -47,6 +47,7 @@ class HealthLook:
         self._clock = clock
         self._store_clock: tuple[datetime, datetime] | None = None
         self._unreadable = ""
+        self._had_backups = False
         self._replaced_since: datetime | None = None
         self._verification: LastRun | None = None
         self._position: object = None
@@ -117,7 +118,9 @@ class HealthLook:
             verification=self._verification,
             replaced=self._replaced(catalog),
             unreadable=unreadable,
+            had_backups=self._had_backups,
         )
+        self._had_backups |= bool(catalog.backups)
         return view, ""
 
     def _read_clock(self) -> None:

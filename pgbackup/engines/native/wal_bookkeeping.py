@@ -20,6 +20,8 @@ from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
 
 NOTE_SECONDS = 60.0
+IDLE_NOTE_SECONDS = 600.0
+"""While nothing is written: `restore --to` takes no moment later than the newest mark, so marks go on."""
 _FINAL_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
@@ -33,18 +35,19 @@ class WalBookkeeping:
         self._store = store
         self._writer = writer
         self._on_note = on_note
-        self._next = time.monotonic()
+        self._next = self._next_idle = time.monotonic()
         self._noted: tuple[int, Lsn] = (0, Lsn(0))
         self._running: Future[None] | None = None
 
     def note(self, run: RunQuietly, timeline: int, confirmed: Lsn, caught_up_clock: int) -> None:
         """Write a note when one is due. ``caught_up_clock``: the server's clock (µs since 2000) at which it had no WAL
         after ``confirmed``, or 0 when that is not known."""
-        if time.monotonic() < self._next or (timeline, confirmed) == self._noted or not caught_up_clock:
+        now, same = time.monotonic(), (timeline, confirmed) == self._noted
+        if now < (self._next_idle if same else self._next) or not caught_up_clock:
             return
         if self._running is not None and not self._running.done():
             return
-        self._next = time.monotonic() + NOTE_SECONDS
+        self._next, self._next_idle = now + NOTE_SECONDS, now + IDLE_NOTE_SECONDS
         self._running = self._start(run, timeline, confirmed, caught_up_clock)
 
     def final(self, run: RunQuietly, timeline: int, confirmed: Lsn, caught_up_clock: int) -> None:

@@ -61,4 +61,6 @@ def test_times():
     assert time_text(moment) == "2026-03-01 02:00:05+00:00"
     assert time_text(moment, ZoneInfo("Asia/Tokyo")) == "2026-03-01 11:00:05+09:00"
     assert time_text(None) == "-"
+    assert time_text(moment, up=True) == "2026-03-01 02:00:06+00:00"
+    assert time_text(moment.replace(microsecond=0), up=True) == "2026-03-01 02:00:05+00:00"
     assert [duration_text(seconds) for seconds in (3.21, 250, 3720)] == ["3.2 s", "4 min 10 s", "1 h 02 min"]

@@ -28,7 +28,7 @@ def test_a_whole_picture_is_green() -> None:
     assert health.last_backup_finished == minutes(60)
     assert health.next_due == minutes(120)
     assert health.window is not None
-    assert (health.window.earliest, health.window.latest) == (minutes(0), NOW)
+    assert (health.window.earliest, health.window.latest) == (minutes(0), minutes(0)), "there is no mark"
     assert (health.window.start, health.window.end) == (at(4.5), at(21.5))
 
 
@@ -191,3 +191,30 @@ def test_a_backup_of_the_future_does_not_hide_that_none_comes() -> None:
     facts = with_catalog(replace(made, backups=(made.backups[0], future)))
     assert judged(facts).verdict == "ok"
     assert "backup:overdue" in keys(judged(facts, now=minutes(60) + timedelta(hours=2)))
+
+
+def test_a_segment_that_is_being_uploaded_is_no_hole() -> None:
+    """Several are uploaded at once, and a later one may be there first. What was confirmed must be there."""
+    made = catalog([backup(10.1, 11.5, minute=60)], {1: [*range(10, 18), *range(19, 21)]})
+    facts = replace(with_catalog(made), server=server(position=at(21), position_after=at(21)))
+    under_way = replace(facts, stream=StreamView(streaming=True, confirmed=at(18)))
+    assert keys(judged(under_way)) == []
+    lost = replace(facts, stream=StreamView(streaming=True, confirmed=at(20)))
+    assert keys(judged(lost)) == [f"wal:hole:1/{at(18)}"]
+    ended = replace(facts, stream=StreamView(streaming=False, confirmed=at(18)))
+    assert keys(judged(ended)) == [f"wal:hole:1/{at(18)}"]
+
+
+def test_the_window_ends_where_a_restore_to_a_moment_ends() -> None:
+    """Also while the server shows that nothing came since: a restore has no server to ask."""
+    health = judged(with_catalog(green_catalog(marks=[(61, 1, 12), (66, 1, 21.5)])))
+    assert health.window is not None
+    assert health.window.latest == minutes(66)
+
+
+def test_the_backup_that_runs_after_all_others_vanished_is_not_the_first() -> None:
+    empty = catalog([], {1: range(3, 21)})
+    running = JobView(running=True)
+    assert "warning" in {f.severity.word for f in judged(replace(with_catalog(empty), backups=running)).findings}
+    gone = judged(replace(with_catalog(empty, had_backups=True), backups=running))
+    assert [(f.key, f.severity.word) for f in gone.findings] == [("backup:none", "critical")]

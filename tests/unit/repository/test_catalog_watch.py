@@ -124,6 +124,21 @@ def test_alerts_and_a_lease_from_before_the_first_byte_prove_nothing_missing(mad
     assert watch.missing_bookkeeping == (keys.CLUSTER,)
 
 
+@pytest.mark.parametrize("much", [False, True])
+def test_a_mark_that_is_written_at_rest_is_seen(made: MadeRepository, *, much: bool) -> None:
+    """They go on while nothing else is written, and say to which moment a restore can go."""
+    for number in range(4, 2000 if much else 5):
+        made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
+    watch = watching(made)
+    watch.look(0.0, moving=False)
+    for minute in range(3):
+        made.store.put(keys.mark(NOON + timedelta(minutes=minute), 1, Lsn(5 << 20)), b"")
+        for look in range(6 if much else 1):
+            catalog, full = watch.look(1.0 + look, moving=False)
+            assert not full
+        assert [mark.moment for mark in catalog.marks] == [NOON + timedelta(minutes=m) for m in range(minute + 1)]
+
+
 def test_a_failed_look_is_followed_by_a_full_one(made: MadeRepository) -> None:
     watch = watching(made)
     made.store.fail_next("list", StoreUnavailable("gone"))

@@ -12,6 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "pytester",
@@ -25,6 +26,10 @@ pytest_plugins = [
 
 _TESTS = Path(__file__).parent
 _FOLDER_MARKERS = {"unit", "contracts", "integration", "e2e", "bench"}
+
+# How long an example takes says nothing on a machine that is shared; pytest-timeout bounds the whole.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 pytest.register_assert_rewrite("tests.workload", "tests.contracts")
 

@@ -77,6 +77,14 @@ def trickle(beginning: bytes, drop: bytes = b"a") -> Callable[[socket.socket], N
 
 @pytest.fixture
 def sender() -> Iterator[HttpSender]:
+    made = HttpSender()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def impatient() -> Iterator[HttpSender]:
+    """Its whole request has half a second, which a loaded machine may need for an answer that comes at once."""
     made = HttpSender(total_seconds=0.5)
     yield made
     made.close()
@@ -86,7 +94,7 @@ def failure(sender: HttpSender, url: str) -> DeliveryError:
     begin = time.monotonic()
     with pytest.raises(DeliveryError) as caught:
         sender.post(url, b"{}", {})
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 10, "and not the half minute that a request may take"
     assert TOKEN not in f"{caught.value!r} {caught.value}"
     assert TOKEN not in "".join(traceback.format_exception(caught.value)).replace(url, "")
     return caught.value
@@ -94,10 +102,16 @@ def failure(sender: HttpSender, url: str) -> DeliveryError:
 
 @pytest.mark.parametrize(
     ("beginning", "expected"),
-    [(b"HTTP/1.1 200 OK\r\nX-Slow: ", "no whole answer within 0 s"), (b"HTTP/1.1 500 No\r\n\r\n", "HTTP 500: aaa")],
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", ("no whole answer within 0 s",)),
+        # Where even the headers are late, there is no status to tell.
+        (b"HTTP/1.1 500 No\r\n\r\n", ("HTTP 500: a", "no whole answer within 0 s")),
+    ],
 )
-def test_an_answer_that_trickles_is_cut_off(serve: Serve, sender: HttpSender, beginning: bytes, expected: str) -> None:
-    exc = failure(sender, f"http://127.0.0.1:{serve(trickle(beginning))}/{TOKEN}")
+def test_an_answer_that_trickles_is_cut_off(
+    serve: Serve, impatient: HttpSender, beginning: bytes, expected: tuple[str, ...]
+) -> None:
+    exc = failure(impatient, f"http://127.0.0.1:{serve(trickle(beginning))}/{TOKEN}")
     assert str(exc).startswith(expected)
     assert exc.retryable
 
@@ -119,11 +133,16 @@ def test_tls_is_verified(serve: Serve, sender: HttpSender, authority: ssl.SSLCon
 
 
 def test_an_answer_that_trickles_through_tls_is_cut_off(
-    serve: Serve, sender: HttpSender, authority: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    sender: HttpSender,
+    impatient: HttpSender,
+    authority: ssl.SSLContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     port = serve(trickle(b"HTTP/1.1 200 OK\r\nX-Slow: "), authority)
-    assert str(failure(sender, f"https://127.0.0.1:{port}/{TOKEN}")) == "no whole answer within 0 s"
+    assert str(failure(impatient, f"https://127.0.0.1:{port}/{TOKEN}")) == "no whole answer within 0 s"
     port = serve(lambda peer: peer.sendall(b"HTTP/1.1 204 No Content\r\n\r\n"), authority)
     assert sender.post(f"https://127.0.0.1:{port}/{TOKEN}", b"{}", {}).text == "HTTP 204"
 

@@ -89,6 +89,31 @@ def test_pieces_go_when_the_whole_segment_is_durable(make_server: MakeServer, st
         wal.wait_for(lambda _: not any(keys.parse_piece(k).segment in open_before for k in piece_keys(store)))  # type: ignore[union-attr]
 
 
+def test_leftover_pieces_that_another_process_removes_meanwhile(
+    make_server: MakeServer, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(segment_mb=1)
+    with streaming(server, store) as wal:
+        wal.wait_streaming()
+        fill(server, 5000)
+        wal.wait_confirmed(flush_lsn(server))
+    whole = segment_keys(store)[0]
+    segment = whole.removeprefix(keys.WAL).split(".")[0]
+    piece = keys.piece(segment, 0, 100, ZSTD.extension)
+    store.put(piece, ZSTD.encode(ZSTD.decode(whole, store.get(whole))[:100]))
+
+    def remove(operation: str, key: str) -> None:
+        if operation == "get" and key == piece:
+            store.on_call = None
+            store.delete([piece])
+
+    store.on_call = remove
+    with streaming(server, store) as wal:
+        wal.wait_streaming()
+    assert store.on_call is None, "it was compared"
+    assert "streaming stands" not in caplog.text
+
+
 def test_many_small_pieces_are_merged_and_lose_nothing(make_server: MakeServer, store: MemoryStore) -> None:
     server = make_server()
     with streaming(server, store, flush_seconds=0.0) as wal, CounterWriter(server.conninfo()) as writer:

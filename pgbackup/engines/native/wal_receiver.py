@@ -34,7 +34,7 @@ from pgbackup.engines.native.wal_progress import WalProgress
 from pgbackup.engines.native.wal_session import SessionBegin, WalSession, WalSessionSettings
 from pgbackup.engines.native.wal_shipping import NativeShipping
 from pgbackup.engines.native.wal_timelines import TimelineClaim, server_history, store_histories, truncated
-from pgbackup.errors import PgbackupError, PostgresError, SlotBusy, WalGone
+from pgbackup.errors import ObjectMissing, PgbackupError, PostgresError, SlotBusy, WalGone
 from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
 from pgbackup.postgres.restored_directory import tidy_restored_directory
 from pgbackup.postgres.session import ServerFacts, Session
@@ -288,8 +288,13 @@ class WalReceiver:
                 (i.key for i in self._store.list(f"{keys.WAL}{segment}.") if keys.parse_piece(i.key) is None), None
             )
             names = [n for i in self._store.list(keys.pieces_folder(str(segment))) if (n := keys.parse_piece(i.key))]
-            if whole is not None and names and is_readable(keys.split_extension(whole)[1]):
+            if whole is None or not names or not is_readable(keys.split_extension(whole)[1]):
+                continue
+            try:
                 compare_with_whole(self._store, self._codec, whole, names)
-                if not tidy(self._store, [name.key for name in names]):
-                    # It keeps all of them then: comparing each with its segment would read the whole archive.
-                    return
+            except ObjectMissing:
+                # Another process removes them, and has compared what it removes.
+                continue
+            if not tidy(self._store, [name.key for name in names]):
+                # It keeps all of them then: comparing each with its segment would read the whole archive.
+                return

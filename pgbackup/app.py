@@ -6,12 +6,12 @@ uses; imports are late for the same reason (boto3 alone takes 0.3 s).
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from pgbackup.config.settings import Settings
     from pgbackup.core.status import StatusSnapshot
     from pgbackup.core.worker_health import WorkerState
-    from pgbackup.engines.base import ProgressSink, StopSignal
+    from pgbackup.engines.base import BackupOrder, Engine, ProgressSink, StopSignal
     from pgbackup.engines.native.base_backup import BackupResult
     from pgbackup.engines.native.check_report import CheckReport
     from pgbackup.engines.native.expire import ExpiryRequest
     from pgbackup.engines.native.wal_coverage import WalCoverage
+    from pgbackup.engines.native.wal_read import WalReader
     from pgbackup.postgres.session import ServerFacts, Session
     from pgbackup.repository.codec import Codec
     from pgbackup.storage.base import ObjectStore
@@ -52,21 +53,13 @@ class _Never:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class _Wishes:
-    """What is special about one base backup; ``max_rate``: bytes per second read from the server."""
-
-    label: str = ""
-    permanent: bool = False
-    max_rate: int | None = None
-
-
 class App:
     """What commands and the resident process are made of."""
 
     def __init__(self, load: SettingsLoader) -> None:
         self._load = load
         self._cluster: tuple[int, int] | None = None
+        self._engine: Engine | None = None
 
     # -- settings -------------------------------------------------------------------------------------------------
 
@@ -158,8 +151,42 @@ class App:
                 stored = lease.read()
                 return stored is None or stored[0].host == settings.host or not lease.is_alive(stored[0])
 
-            policy = retention(settings)
-            yield ExpiryRequest(store, self.codec(), policy, settings.tz, _Never(), may_run, accept_missing)
+            policy, remove = retention(settings), self.engine().remove if apply else None
+            yield ExpiryRequest(store, self.codec(), policy, settings.tz, _Never(), may_run, accept_missing, remove)
+
+    # -- the engine -----------------------------------------------------------------------------------------------
+
+    def engine(self) -> Engine:
+        """What moves the bytes, as PGBACKUP_ENGINE says. Raises ToolError when its program is not there."""
+        if self._engine is None:
+            settings, codec = self.settings, self.codec()
+            if settings.engine == "native":
+                from pgbackup.engines.native.engine import native_engine
+
+                self._engine = native_engine(settings, codec, self.conninfo)
+            else:
+                from pgbackup.engines.wale.assembly import tool_engine
+
+                self._engine = tool_engine(settings, codec, self.conninfo, self.repository_url(), os.environ)
+            atexit.register(self._engine.close)
+        return self._engine
+
+    def wal_reader(self, system_identifier: int | None) -> WalReader:
+        """Reads WAL for ``restore_command``, which starts us for many a segment: the native way loads no more than it
+        needs."""
+        store = self.open_readonly_store()
+        if self.settings.engine != "native":
+            return self.engine().wal_reader(store, system_identifier=system_identifier)
+        from pgbackup.engines.native.wal_read import WalReader
+
+        return WalReader(store, self.codec(), system_identifier=system_identifier)
+
+    def tool_program(self) -> str:
+        """The absolute path of the engine's program; empty for the native engine. Raises ToolError."""
+        from pgbackup.engines.wale.find import find_program
+
+        settings = self.settings
+        return "" if settings.engine == "native" else str(find_program(settings.engine, settings.tool, os.environ))
 
     # -- the server -----------------------------------------------------------------------------------------------
 
@@ -194,8 +221,13 @@ class App:
         from pgbackup.engines.native.check_server import ServerRequest
 
         settings = self.settings
-        server = ServerRequest(self.conninfo, settings.application_name, settings.slot, settings.wal_flush_interval)
-        return run_check(CheckRequest(server, lambda: self.open_store(limited=False), self.codec, settings.inherited))
+        flush = settings.wal_flush_interval if settings.engine == "native" else None
+        server = ServerRequest(self.conninfo, settings.application_name, settings.slot, flush)
+        return run_check(
+            CheckRequest(
+                server, lambda: self.open_store(limited=False), self.codec, settings.inherited, make_engine=self.engine
+            )
+        )
 
     def _ask_cluster(self) -> None:
         try:
@@ -210,7 +242,7 @@ class App:
         from pgbackup.supervisor import from_settings
         from pgbackup.supervisor.alert_desk import AlertDesk
         from pgbackup.supervisor.latest_status import LatestStatus
-        from pgbackup.supervisor.resident import Resident
+        from pgbackup.supervisor.resident import Resident, Works
         from pgbackup.supervisor.waiting import wait_for_server
 
         status, desk = LatestStatus(), AlertDesk(from_settings.desk(self.settings))
@@ -220,13 +252,15 @@ class App:
             if not wait_for_server(self.repository_url, stop, desk, status, from_settings.limits(self.settings)):
                 desk.finish(self.settings.stop_timeout.total_seconds() / 2)
                 return
-            store, codec = self.open_store(), self.codec()
+            store, codec, engine = self.open_store(), self.codec(), self.engine()
 
             def take_backup(wal: WalCoverage, stop: StopSignal) -> None:
-                self._backup(store, codec, wal, _Wishes(), progress=open_progress(), stop=stop)
+                engine.take_backup(self._order(store, wal), open_progress(), stop)
 
-            residents.append(Resident(self.settings, store, codec, self.conninfo, take_backup, status, desk))
+            works = Works(store, codec, self.conninfo, engine, take_backup)
+            residents.append(Resident(self.settings, works, status, desk))
             residents[0].run(stop)
+            engine.close()
 
     def _serve(self, status: LatestStatus, residents: Sequence[Resident]) -> AbstractContextManager[object]:
         """The pages, also while the rest waits for the server."""
@@ -284,45 +318,35 @@ class App:
         """
         from pgbackup.engines.native.wal_coverage import choose_coverage
 
-        settings, codec = self.settings, self.codec()
+        settings, engine = self.settings, self.engine()
         with closing(self.open_store()) as store:
             wal = choose_coverage(
-                self.conninfo, f"{settings.application_name}-sql", settings.slot, store, codec, writer=settings.host
+                self.conninfo,
+                f"{settings.application_name}-sql",
+                settings.slot,
+                store,
+                self.codec(),
+                writer=settings.host,
+                shipping=engine.shipping(store),
             )
             with closing(wal):
-                wishes = _Wishes(label, permanent, max_rate)
-                return self._backup(store, codec, wal, wishes, progress=progress, stop=stop or _Never())
+                order = self._order(store, wal, label=label, permanent=permanent, max_rate=max_rate)
+                return engine.take_backup(order, progress, stop or _Never())
 
-    def _backup(
+    def _order(
         self,
         store: ObjectStore,
-        codec: Codec,
         wal: WalCoverage,
-        wishes: _Wishes,
         *,
-        progress: ProgressSink,
-        stop: StopSignal,
-    ) -> BackupResult:
-        from pgbackup.engines.native.base_backup import BackupRequest, take_backup
+        label: str = "",
+        permanent: bool = False,
+        max_rate: int | None = None,
+    ) -> BackupOrder:
+        from pgbackup.engines.base import BackupOrder
         from pgbackup.storage.limited import Priority, at_priority
 
-        settings = self.settings
-        request = BackupRequest(
-            store=at_priority(store, Priority.BASE_BACKUP),
-            codec=codec,
-            conninfo=self.conninfo,
-            # Not the name of the WAL stream: the server would take this connection for the synchronous standby.
-            application_name=f"{settings.application_name}-base",
-            wal=wal,
-            hostname=settings.host,
-            label=wishes.label,
-            permanent=wishes.permanent,
-            part_bytes=settings.part_size,
-            upload_concurrency=settings.upload_concurrency,
-            max_rate=wishes.max_rate or settings.backup_rate,
-            page_checksums=settings.page_checksums,
-        )
-        return take_backup(request, progress, stop)
+        at_low = at_priority(store, Priority.BASE_BACKUP)
+        return BackupOrder(at_low, wal, label, permanent, max_rate or self.settings.backup_rate)
 
 
 def _worker_states(residents: Sequence[Resident]) -> list[WorkerState]:

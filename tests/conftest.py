@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fix_receiver",
     "tests.fix_app",
     "tests.fix_gpg",
+    "tests.fix_tools",
 ]
 
 _TESTS = Path(__file__).parent

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.engines.base import WalShipping
 from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.wal_pieces import read_piece
 from pgbackup.engines.native.wal_progress import WalPosition, WalProgress
@@ -62,6 +63,7 @@ def streaming(
     writer: str = "test",
     host: str = "here",
     adopt: bool = False,
+    shipping: WalShipping | None = None,
 ) -> Iterator[Streaming]:
     """Receive WAL of a server into a store until the block ends."""
     options = ReceiverOptions(
@@ -76,7 +78,7 @@ def streaming(
         adopt=adopt,
     )
     progress, stop = WalProgress(), threading.Event()
-    receiver = WalReceiver(options, store, codec, progress, Lease(store, writer=writer, host=host))
+    receiver = WalReceiver(options, store, codec, progress, Lease(store, writer=writer, host=host), shipping=shipping)
     thread = threading.Thread(target=receiver.run, args=(stop,), name="receiver", daemon=True)
     thread.start()
     running = Streaming(progress, thread, stop)

@@ -65,7 +65,7 @@ def command(app: App, *, directory: Path, name: str, restore_spec: str | None, p
             threads=threads,
             files_only=True,
         )
-        restore = Restore(store, codec, catalog, request, open_progress())
+        restore = Restore(store, codec, catalog, request, open_progress(), engine=app.engine())
         result = restore.run(restore.plan())
     click.echo(f"Fetched {backup.name}, {size_text(result.raw_bytes)}, into {result.directory}", err=True)
     for note in result.notes:

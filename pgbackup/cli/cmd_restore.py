@@ -85,7 +85,7 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
 
     request = _request(app, directory, options)
     store, codec = app.open_readonly_store(), app.codec()
-    restore = Restore(store, codec, read_catalog(store, codec), request, open_progress())
+    restore = Restore(store, codec, read_catalog(store, codec), request, open_progress(), engine=app.engine())
     plan = restore.plan()
     if plan_only:
         # People see the plan and then why it cannot be; a document is one of the two.
@@ -118,7 +118,11 @@ def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreReque
         threads=options["jobs"] or app.settings.download_concurrency,
         repository=app.repository_url(ask_server=False),
         environ=carried_environment(
-            os.environ, config=app.settings.toml, transform=app.settings.encryption_key_transform
+            os.environ,
+            config=app.settings.toml,
+            transform=app.settings.encryption_key_transform,
+            engine=app.settings.engine,
+            tool=app.tool_program(),
         ),
     )
 

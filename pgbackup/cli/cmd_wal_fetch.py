@@ -73,11 +73,11 @@ def _fetch(app: App, name: str, path: Path, *, tail: bool) -> None:
 
 def _reader(app: App, *, tail: bool) -> tuple[WalReader, FetchPlan | None]:
     from pgbackup.engines.native.restore_wal import FOLDER, PLAN_NAME, FetchPlan
-    from pgbackup.engines.native.wal_read import WalReader
 
     plan = FetchPlan.read(Path(FOLDER) / PLAN_NAME) if tail else None
-    system_identifier = plan.system_identifier if plan is not None else None
-    return WalReader(app.open_readonly_store(), app.codec(), system_identifier=system_identifier), plan
+    # WAL-E's documents do not say whose a backup is: 0.
+    system_identifier = (plan.system_identifier or None) if plan is not None else None
+    return app.wal_reader(system_identifier), plan
 
 
 def _folder(path: Path, *, tail: bool) -> Path:

@@ -32,4 +32,7 @@ def command(app: App, path: Path) -> None:
         app.know_cluster(system_identifier=file.page.system_identifier, pg_major=file.page.pg_major)
     with closing(app.open_store()) as store:
         tell_unused()
-        push_wal_file(store, app.codec(), file)
+        if app.settings.engine == "native":
+            push_wal_file(store, app.codec(), file)
+        else:
+            app.engine().push_file(store, file)

@@ -47,7 +47,8 @@ COMMANDS = {
 }
 
 SETTING_FLAGS = (
-    "repository", "compression", "encryption-key-transform", "part-size", "upload-concurrency",
+    "repository", "engine", "tool", "pgdata", "compression", "encryption-key-transform", "part-size",
+    "upload-concurrency",
     "wal-upload-concurrency", "upload-rate", "download-concurrency", "slot", "slot-max-retained", "application-name",
     "wal-flush-interval",
     "backup-rate", "page-checksums", "schedule", "schedule-jitter", "verify-schedule", "timezone", "stop-timeout",

@@ -52,9 +52,9 @@ class InheritedSettings:
     problems: tuple[Problem, ...] = ()
 
 
-def read_inherited(environ: Mapping[str, str], ours: frozenset[str]) -> InheritedSettings:
+def read_inherited(environ: Mapping[str, str], ours: frozenset[str], engine: str = "native") -> InheritedSettings:
     """``ours``: the settings that are given in pgbackup's own layers. Raises nothing: what is wrong is a problem."""
-    reader = _Reader(environ, ours)
+    reader = _Reader(environ, ours, engine)
     reader.repository()
     reader.encryption()
     reader.numbers()
@@ -67,8 +67,9 @@ def read_inherited(environ: Mapping[str, str], ours: frozenset[str]) -> Inherite
 class _Reader:
     """Takes one variable after another, and notes what became of each."""
 
-    def __init__(self, environ: Mapping[str, str], ours: frozenset[str]) -> None:
+    def __init__(self, environ: Mapping[str, str], ours: frozenset[str], engine: str) -> None:
         self._environ = environ
+        self._engine = engine
         self._ours = ours
         self.layer = Layer()
         self.store = StoreConnection()
@@ -86,11 +87,13 @@ class _Reader:
 
     def encryption(self) -> None:
         ours = "encryption_key" in self._ours
-        found = encryption.find_encryption(self._environ, ours=ours)
+        found = encryption.find_encryption(self._environ, ours=ours, engine=self._engine)
         self.problems += found.problems
         if ours:
             names = (encryption.KEY, encryption.KEY_PATH, encryption.KEY_TRANSFORM, *encryption.CLIENT_SIDE)
             self._overridden(names, "encryption_key")
+        for name in encryption.honoured_by_tool(self._environ, self._engine):
+            self._note(name, "understood", f"by {self._engine}, which encrypts")
         for name in found.variables:
             setting = "encryption_key_transform" if name == encryption.KEY_TRANSFORM else "encryption_key"
             if setting in self._ours:

@@ -34,6 +34,9 @@ AT_STORE = {
     for prefix in ("", "WALG_", "WALE_")
     for name in ("S3_SSE", "S3_SSE_C", "S3_SSE_KMS_ID")
 }
+_BY_WAL_G = frozenset({*CLIENT_SIDE, *AT_STORE})
+HONOURED = {"native": frozenset[str](), "wal-e": frozenset({"WALE_GPG_KEY_ID"}), "wal-g": _BY_WAL_G}
+"""What the tool of an engine does itself, so that nothing becomes plaintext."""
 _HINTS = {
     _AT_STORE: "make it the bucket's default and unset the variable",
 }
@@ -49,9 +52,11 @@ class Encryption:
     problems: tuple[Problem, ...] = ()
 
 
-def find_encryption(environ: Mapping[str, str], *, ours: bool) -> Encryption:
+def find_encryption(environ: Mapping[str, str], *, ours: bool, engine: str = "native") -> Encryption:
     """``ours``: a key of pgbackup's own is configured, so nothing can become plaintext and theirs do not count."""
-    problems = [Problem("", f"{name}: {why}: {_hint(why)}") for name, why in _unhonoured(environ, ours=ours)]
+    asked = _unhonoured(environ, ours=ours)
+    honoured = HONOURED.get(engine, frozenset())
+    problems = [Problem("", f"{name}: {why}: {_hint(why)}") for name, why in asked if name not in honoured]
     if ours:
         return Encryption(problems=tuple(problems))
     layer, used = Layer(), []
@@ -69,6 +74,11 @@ def find_encryption(environ: Mapping[str, str], *, ours: bool) -> Encryption:
         layer.origins["encryption_key_transform"] = KEY_TRANSFORM
         used.append(KEY_TRANSFORM)
     return Encryption(layer, tuple(used), tuple(problems))
+
+
+def honoured_by_tool(environ: Mapping[str, str], engine: str) -> list[str]:
+    """The variables that ask for encryption and that the engine's tool obeys."""
+    return sorted(name for name in HONOURED.get(engine, frozenset()) if _asks(environ.get(name)))
 
 
 def _unhonoured(environ: Mapping[str, str], *, ours: bool) -> list[tuple[str, str]]:

@@ -69,6 +69,21 @@ class RepositorySection(BaseSettings):
     )
 
 
+class EngineSection(BaseSettings):
+    """What moves the bytes: pgbackup itself, or another tool of the family."""
+
+    engine: Annotated[Literal["native", "wal-e", "wal-g"], choice("native", "wal-e", "wal-g")] = setting(
+        "native", "What takes and restores backups and ships WAL: pgbackup itself, or the program `wal-e` or `wal-g`."
+    )
+    tool: str = setting("", "The program of the engine `wal-e` or `wal-g`.", shown_default="found on `PATH`")
+    pgdata: str = setting(
+        "",
+        "The server's data directory as this machine sees it, for the engines `wal-e` and `wal-g`; `none`: `wal-g` "
+        "takes base backups over the replication protocol.",
+        shown_default="where the server says, if it is visible",
+    )
+
+
 class ServerSection(BaseSettings):
     """The Postgres server, and what is asked of it."""
 

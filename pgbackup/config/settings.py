@@ -17,11 +17,13 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from pgbackup.config import problems, sources
 from pgbackup.config.dsn import passwords
+from pgbackup.config.engine_problems import engine_problems
 from pgbackup.config.fields import is_time_zone
 from pgbackup.config.inherited import Inherited, InheritedSettings, read_inherited
 from pgbackup.config.inherited_place import config_file
 from pgbackup.config.sections import (
     AlertSection,
+    EngineSection,
     HealthSection,
     ProcessSection,
     RepositorySection,
@@ -33,7 +35,9 @@ from pgbackup.config.store_connection import StoreConnection
 _layers: ContextVar[tuple[dict[str, str], ...]] = ContextVar("layers", default=())
 
 
-class Settings(AlertSection, HealthSection, RetentionSection, ProcessSection, ServerSection, RepositorySection):
+class Settings(
+    AlertSection, HealthSection, RetentionSection, ProcessSection, ServerSection, EngineSection, RepositorySection
+):
     """All settings. ``Settings(name=value, ...)`` reads no environment and no file; ``load_settings`` does."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -115,7 +119,8 @@ def load_settings(
     """
     names = {name: name in SECRETS for name in Settings.model_fields}
     read = sources.read_layers(names, environ=environ, toml=toml, overrides=overrides or {})
-    inherited = read_inherited(environ, read.given())
+    ours, engine = read.given(), read.value("engine", "native").strip().lower()
+    inherited = read_inherited(environ, ours, engine)
     read = read.with_layer(inherited.layer)
     read = read.with_default("timezone", _time_zone_of(environ), "TZ")
     read = read.with_default("sentry_dsn", environ.get("SENTRY_DSN", ""), "SENTRY_DSN")
@@ -134,6 +139,7 @@ def load_settings(
         _layers.reset(token)
     if settings.encryption_key is not None and check_key is not None:
         found += problems.from_key_check(settings, check_key, read.origins()["encryption_key"])
+    found += engine_problems(settings.engine, ours, encrypted=settings.encryption_key is not None)
     if found:
         raise problems.config_error(found)
     settings.remember_origins(read, toml, inherited)

@@ -53,6 +53,10 @@ class Read:
         """The settings that any layer gives."""
         return frozenset(name for layer in self.layers for name in layer.values)
 
+    def value(self, name: str, default: str) -> str:
+        """The text that counts for a setting."""
+        return next((layer.values[name] for layer in self.layers if name in layer.values), default)
+
     def origins(self) -> dict[str, str]:
         """Where each setting's value came from, for those that were given."""
         merged: dict[str, str] = {}

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pgbackup.postgres.session import Session
 
 _SETTINGS = (
-    "archive_command", "archive_library", "archive_mode", "fsync", "full_page_writes", "idle_replication_slot_timeout",
-    "max_replication_slots", "max_slot_wal_keep_size", "max_wal_senders", "synchronous_standby_names",
+    "archive_command", "archive_library", "archive_mode", "archive_timeout", "fsync", "full_page_writes",
+    "idle_replication_slot_timeout", "max_replication_slots", "max_slot_wal_keep_size", "max_wal_senders",
+    "synchronous_standby_names",
     "wal_keep_size", "wal_level",
 )  # fmt: skip
 

@@ -195,3 +195,18 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def flush_file_of_others(root: Path, key: str) -> None:
+    """Make a file that another program wrote below ``root`` durable: its bytes, and every name on the way to it."""
+    path = root / key
+    with translated(f"flushing {key}"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        folder = path.parent
+        while folder != root.parent:
+            flush_folder(folder)
+            folder = folder.parent

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pgbackup.config.store_connection import StoreConnection
 from pgbackup.errors import ConfigError
 from pgbackup.storage.base import ObjectStore
@@ -16,6 +18,17 @@ def open_store(url: str, *, upload_rate: int | None = None, connection: StoreCon
     """
     store = _open(url, connection or StoreConnection())
     return store if upload_rate is None else LimitedStore(store, RateLimiter(upload_rate))
+
+
+def object_flusher(url: str) -> Callable[[str], None] | None:
+    """What makes an object durable that another program stored, by its key; None where a listed object is durable."""
+    if not url.startswith("file:"):
+        return None
+    from pgbackup.storage.disk import flush_file_of_others
+    from pgbackup.storage.file import folder_of
+
+    root = folder_of(url)
+    return lambda key: flush_file_of_others(root, key)
 
 
 def _open(url: str, connection: StoreConnection) -> ObjectStore:

@@ -10,6 +10,7 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pgbackup.config.settings import Settings
@@ -19,7 +20,7 @@ from pgbackup.core.health_backups import done_at
 from pgbackup.core.health_facts import Health
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.core.worker_health import WorkerState
-from pgbackup.engines.base import StopSignal
+from pgbackup.engines.base import Engine, StopSignal
 from pgbackup.engines.native.backup_seal import resume_seals
 from pgbackup.engines.native.expire import ExpiryRequest
 from pgbackup.engines.native.health_look import HealthLook, LookPorts
@@ -27,6 +28,7 @@ from pgbackup.engines.native.lease import Lease
 from pgbackup.engines.native.resident_wal import ResidentWal
 from pgbackup.engines.native.wal_progress import WalProgress
 from pgbackup.engines.native.wal_receiver import ReceiverOptions, WalReceiver
+from pgbackup.engines.wale.tool_processes import own_children
 from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.session import Session
 from pgbackup.repository.backup_objects import with_missing_objects
@@ -64,24 +66,27 @@ def writer_name(host: str) -> str:
     return f"{host}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
-class Resident:
-    """The parts of one resident process. ``take_backup`` runs one base backup on the given WAL coverage."""
+@dataclass(frozen=True)
+class Works:
+    """What a resident process works with. ``take_backup`` runs one base backup on the given WAL coverage."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        store: ObjectStore,
-        codec: Codec,
-        conninfo: str,
-        take_backup: TakeBackup,
-        status: LatestStatus,
-        desk: AlertDesk,
-    ) -> None:
+    store: ObjectStore
+    codec: Codec
+    conninfo: str
+    engine: Engine
+    take_backup: TakeBackup
+
+
+class Resident:
+    """The parts of one resident process."""
+
+    def __init__(self, settings: Settings, works: Works, status: LatestStatus, desk: AlertDesk) -> None:
         self._settings = settings
-        self._store = store
-        self._codec = codec
-        self._conninfo = conninfo
-        self._take_backup = take_backup
+        self._store = store = works.store
+        self._codec = works.codec
+        self._conninfo = works.conninfo
+        self._engine = works.engine
+        self._take_backup = works.take_backup
         self._status = status
         self._writer = writer_name(settings.host)
         self._schedules = from_settings.Schedules(settings)
@@ -105,7 +110,13 @@ class Resident:
         jobs = self._jobs()
         self._backup_job = jobs[0]
         receiver = WalReceiver(
-            self._receiver_options(), self._store, self._codec, self.progress, self._lease, on_gap=jobs[0].run_now
+            self._receiver_options(),
+            self._store,
+            self._codec,
+            self.progress,
+            self._lease,
+            shipping=self._engine.shipping(self._store),
+            on_gap=jobs[0].run_now,
         )
         self._guard = SlotGuard(
             self._session, self._settings.slot, let_go=receiver.let_go, limit_bytes=self._settings.slot_max_retained
@@ -119,7 +130,7 @@ class Resident:
             ticker.every(_TICK_SECONDS, job.tick)
         ticker.every(_TRIM_SECONDS, release_free_memory)
         if is_reaper():
-            ticker.every(_TICK_SECONDS, OrphanReaper().sweep)
+            ticker.every(_TICK_SECONDS, OrphanReaper(own_children).sweep)
         workers = [
             Worker("wal", receiver.run),
             Worker("jobs", JobLine([job for job in jobs if job.name != from_settings.VERIFY_JOB]).run),
@@ -178,6 +189,7 @@ class Resident:
             settings.tz,
             threading.Event(),
             self._holds_lease,
+            remove_by_tool=self._engine.remove,
         )
 
     def _holds_lease(self) -> bool:

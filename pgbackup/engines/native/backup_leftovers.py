@@ -1,8 +1,8 @@
 """What interrupted base backups left behind: objects without a seal, unfinished uploads, intents without a process.
 
 Removed is what an abandoned intent names (ours, when its process is gone; any, when it has not shown itself for a day),
-and folders of our kind without a sentinel and without an intent in which nothing has changed for a day. A sealed
-backup is never touched.
+and folders of a backup, ours or another tool's, without a sentinel and without an intent in which nothing has changed
+for a day. A sealed backup is never touched.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pgbackup.engines.native.tidying import tidy
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
 
-_FOLDER = re.compile(r"^basebackups_005/(base_[0-9A-F]{24})/")
+_FOLDER = re.compile(r"^basebackups_005/(base_[0-9A-F]{24}(?:_D_[0-9A-F]{24})?(?:_[0-9A-F]{8})?)/")
 _log = logging.getLogger(__name__)
 
 

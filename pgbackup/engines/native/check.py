@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pgbackup.config.inherited import Inherited
+from pgbackup.engines.base import Engine
 from pgbackup.engines.native.check_report import CheckReport
 from pgbackup.engines.native.check_server import ServerLook, ServerRequest, check_server
 from pgbackup.engines.native.check_store import FOLDER, check_clocks, check_objects
@@ -34,6 +35,7 @@ class CheckRequest:
     open_store: Callable[[], ObjectStore]
     make_codec: Callable[[], Codec]
     inherited: Sequence[Inherited] = ()
+    make_engine: Callable[[], Engine] | None = None
 
 
 def run_check(request: CheckRequest) -> CheckReport:
@@ -41,6 +43,9 @@ def run_check(request: CheckRequest) -> CheckReport:
     report = CheckReport()
     _show_inherited(report, request.inherited)
     found = check_server(report, request.server)
+    if request.make_engine is not None:
+        with report.attempt("engine"):
+            request.make_engine().check(report, found)
     store = _open(report, request)
     if store is not None:
         try:

@@ -14,7 +14,14 @@ from pgbackup.engines.native.check_report import CheckReport
 from pgbackup.errors import PgbackupError, PostgresError
 from pgbackup.postgres.replication import ReplicationConnection
 from pgbackup.postgres.role import Target, hba_lines
-from pgbackup.postgres.server_checks import RoleRights, ServerState, look, parse_synchronous_names, role_rights
+from pgbackup.postgres.server_checks import (
+    RoleRights,
+    ServerState,
+    SynchronousNames,
+    look,
+    parse_synchronous_names,
+    role_rights,
+)
 from pgbackup.postgres.server_errors import is_for_loopback_only
 from pgbackup.postgres.session import ServerFacts, Session, SlotFacts
 
@@ -28,12 +35,12 @@ _LIMIT_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class ServerRequest:
-    """What of the settings concerns the server."""
+    """What of the settings concerns the server; ``wal_flush_interval`` None: whole segments are shipped only."""
 
     conninfo: str
     application_name: str
     slot: str
-    wal_flush_interval: timedelta
+    wal_flush_interval: timedelta | None
 
     @property
     def own_names(self) -> tuple[str, ...]:
@@ -246,7 +253,11 @@ def _check_durability(report: CheckReport, state: ServerState) -> None:
 def _check_zero_loss(report: CheckReport, request: ServerRequest, state: ServerState, commit: str) -> None:
     """Says what commits wait for; to wait is a choice, to wait by accident is not."""
     names = parse_synchronous_names(state.settings["synchronous_standby_names"])
-    ours, seconds = request.application_name, request.wal_flush_interval.total_seconds()
+    ours = request.application_name
+    if request.wal_flush_interval is None:
+        _check_whole_segments(report, ours, names)
+        return
+    seconds = request.wal_flush_interval.total_seconds()
     if not names.waits_for(ours):
         report.ok("zero loss", f"off: commits do not wait for the repository; up to {seconds:g} s can be lost")
     elif seconds:
@@ -260,6 +271,16 @@ def _check_zero_loss(report: CheckReport, request: ServerRequest, state: ServerS
         report.warning("zero loss", text, "Set synchronous_commit = on; sessions that set it to local are not covered.")
     else:
         report.ok("zero loss", "on: commits wait for the repository (not those with synchronous_commit = local or off)")
+
+
+def _check_whole_segments(report: CheckReport, ours: str, names: SynchronousNames) -> None:
+    if names.waits_for(ours):
+        text = f"synchronous_standby_names includes {ours}: commits wait until a whole WAL segment is full"
+        report.failure("zero loss", text, "Take the name out: this engine ships whole segments only.")
+    else:
+        report.ok(
+            "zero loss", "off: commits do not wait for the repository; what the open WAL segment holds can be lost"
+        )
 
 
 def _check_archiving(report: CheckReport, state: ServerState) -> None:

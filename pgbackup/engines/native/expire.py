@@ -20,7 +20,7 @@ from pgbackup.engines.native import expire_objects as objects
 from pgbackup.engines.native.backup_intent import store_clock
 from pgbackup.engines.native.expire_objects import ExpiryStopped, Removed, Remover
 from pgbackup.engines.native.expire_record import ExpiryRecord, read_record
-from pgbackup.errors import CorruptObject
+from pgbackup.errors import BackupError, CorruptObject
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
@@ -42,6 +42,8 @@ class ExpiryRequest:
     may_run: Callable[[], bool]
     accept_missing: bool = False
     """Backups that vanished since the last expiry were removed on purpose."""
+    remove_by_tool: Callable[[ExpiryPlan, Catalog], bool] | None = None
+    """Removes what a plan removes by another program, once the seals are gone; whatever it leaves goes after it."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,41 @@ class _Execution:
                 self._plan = self._plan_with(pinned)
                 continue
             self._unsealed.append(backup.name)
-            self._remove_folder(backup.name)
+            self._unfinished.add(backup.name)
+        self._remove_by_tool()
+        for name in self._unsealed:
+            self._remove_folder(name)
+
+    def _remove_by_tool(self) -> None:
+        """What the tool removes is what the listing no longer shows; it must not have removed anything else."""
+        if self._request.remove_by_tool is None or not self._unsealed:
+            return
+        self._remover.ask()
+        before = self._planned()
+        if not self._request.remove_by_tool(self._plan, self._seen.catalog):
+            return
+        after = self._planned()
+        self._remover.removed.objects += before.objects - after.objects
+        self._remover.removed.bytes += before.bytes - after.bytes
+        there = {backup.name for backup in read_catalog(self._store, self._request.codec, with_marks=False).backups}
+        lost = sorted(v.backup.name for v in self._plan.backups if v.keep and v.backup.name not in there)
+        if lost:
+            raise BackupError(
+                f"the tool has removed backup {lost[0]}, which was to stay",
+                detail=f"{len(lost)} backups are gone that the plan keeps",
+                hint="Set PGBACKUP_EXPIRE_SCHEDULE=off, and find out what the tool was told by its own settings.",
+            )
+
+    def _planned(self) -> Removed:
+        """What is there now of the folders and the WAL that the plan removes."""
+        found = Removed()
+        for name in self._unsealed:
+            for info in objects.folder_objects(self._store, name):
+                _count(found, info.size_bytes)
+        for each in self._plan.wal:
+            for info in objects.wal_objects(self._store, each, self._seen.catalog.segment_bytes):
+                _count(found, info.size_bytes)
+        return found
 
     def _remove_folder(self, name: str) -> None:
         self._unfinished.add(name)

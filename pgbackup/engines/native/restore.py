@@ -19,10 +19,11 @@ from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.recovery_choice import candidates, chosen_by_name
 from pgbackup.core.recovery_plan import STAGED_LIMIT_BYTES, RecoveryPlan, path_of, plan_restore
 from pgbackup.core.recovery_target import Target
-from pgbackup.engines.base import ProgressSink, SilentProgress
+from pgbackup.engines.base import Engine, ProgressSink, SilentProgress
 from pgbackup.engines.native.restore_chain import BackupChain
 from pgbackup.engines.native.restore_commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
 from pgbackup.engines.native.restore_facts import confirmed_by_pieces, probe_end, probe_start, read_bookkeeping
+from pgbackup.engines.native.restore_fetched import place_fetched
 from pgbackup.engines.native.restore_files import DataFiles, Source, is_left_out
 from pgbackup.engines.native.restore_finish import (
     FinishOptions,
@@ -96,12 +97,16 @@ class Restore:
         catalog: Catalog,
         request: RestoreRequest,
         progress: ProgressSink | None = None,
+        *,
+        engine: Engine | None = None,
     ) -> None:
+        """``engine``: what reads WAL and files out of the repository (None: natively)."""
         self._store = store
         self._codec = codec
         self._catalog = catalog
         self._request = request
         self._progress = progress or SilentProgress()
+        self._engine = engine
 
     @property
     def staged(self) -> bool:
@@ -218,7 +223,9 @@ class Restore:
         files = DataFiles(Source(self._store, self._codec), claim, table, self._progress)
         files.link_tablespaces(claim.place.tablespaces)
         self._progress.start(f"restoring {plan.backup.name}", chain.raw_bytes)
-        for level, link in enumerate(chain.links):
+        # With a manifest it is a backup of ours, and every file can be checked while it is written.
+        fetched = table is None and self._fetched(claim, plan.backup)
+        for level, link in enumerate(() if fetched else chain.links):
             files.restore(link.objects.parts, threads=self._request.threads, selection=link.files)
             for key in chain.keys_of(link):
                 files.restore([key], threads=1, selection=link.files)
@@ -234,7 +241,8 @@ class Restore:
             return [*link_notes, *files.notes(), *chain.notes(files.member_bytes)]
         restore_command = self._place_wal(claim, plan, control.system_identifier)
         notes = finish(claim, plan, control, (restore_command, END_COMMAND), self._finish_options(plan.backup))
-        return [*notes, *link_notes, *files.notes(), *chain.notes(files.member_bytes)]
+        about = [] if fetched else chain.notes(files.member_bytes)
+        return [*notes, *link_notes, *files.notes(), *about]
 
     def _make_links(self, claim: Claim, backup: Backup, files: DataFiles) -> list[str]:
         """WAL-E's links mean something; WAL-G's lead nowhere, it writes a link's own name for its target."""
@@ -244,6 +252,13 @@ class Restore:
             return []
         names = ", ".join(name for name, _ in files.links[:3])
         return [f"{len(files.links)} symbolic links were left out, supply what they stood for: {names}"]
+
+    def _fetched(self, claim: Claim, backup: Backup) -> bool:
+        """Whether the engine has put the files into their places by its own means."""
+        engine = self._engine
+        if engine is None or engine.name == "native":
+            return False
+        return place_fetched(claim, lambda folder: engine.fetch_files(backup, folder, self._request.threads))
 
     def _place_wal(self, claim: Claim, plan: RecoveryPlan, system_identifier: int) -> str:
         """Put the WAL, or the plan for fetching it, in its place; returns the restore_command."""
@@ -268,6 +283,8 @@ class Restore:
 
     def _reader(self, system_identifier: int | None) -> WalReader:
         wanted = system_identifier or self._catalog.system_identifier
+        if self._engine is not None:
+            return self._engine.wal_reader(self._store, system_identifier=wanted)
         return WalReader(self._store, self._codec, system_identifier=wanted)
 
     def _closing_notes(self, claim: Claim, table: ManifestTable | None) -> Sequence[str]:

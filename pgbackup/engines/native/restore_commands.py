@@ -24,6 +24,7 @@ _CARRIED = (
     "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ENDPOINT", "WALE_S3_ENDPOINT",
     "AWS_S3_FORCE_PATH_STYLE", "WALG_S3_CA_CERT_FILE", "WALG_LIBSODIUM_KEY_PATH",
+    "PGBACKUP_ENGINE", "PGBACKUP_TOOL", "WALE_GPG_KEY_ID", "WALG_GPG_KEY_ID", "GPG_KEY_ID", "GNUPGHOME",
 )  # fmt: skip
 _FILES = (
     "PGBACKUP_ENCRYPTION_KEY_FILE", "AWS_CA_BUNDLE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE",
@@ -53,10 +54,13 @@ def fetch_command(repository: str, environ: Mapping[str, str]) -> str:
     return shlex.join(words).replace("%", "%%")
 
 
-def carried_environment(environ: Mapping[str, str], *, config: Path | None, transform: str) -> dict[str, str]:
+def carried_environment(
+    environ: Mapping[str, str], *, config: Path | None, transform: str, engine: str = "native", tool: str = ""
+) -> dict[str, str]:
     """The environment that the command needs, from anywhere: files by absolute paths, and what the settings came to.
 
-    ``config``: the TOML file that was read, whoever named it; ``transform``: how the encryption key is written.
+    ``config``: the TOML file that was read, whoever named it; ``transform``: how the encryption key is written;
+    ``tool``: the program of the engine.
     """
     found = dict(environ)
     for name in _FILES:
@@ -66,6 +70,8 @@ def carried_environment(environ: Mapping[str, str], *, config: Path | None, tran
         found["PGBACKUP_CONFIG"] = str(config.absolute())
     if transform != "none":
         found["PGBACKUP_ENCRYPTION_KEY_TRANSFORM"] = transform
+    if engine != "native":
+        found["PGBACKUP_ENGINE"], found["PGBACKUP_TOOL"] = engine, tool
     return found
 
 

@@ -96,19 +96,25 @@ def push_wal_file(
     Raises WrongCluster when the file is not of the prefix's cluster or other content is there, StorageError otherwise.
     """
     file = path if isinstance(path, WalFileToPush) else WalFileToPush.look_at(path)
-    if file.page is None:
-        check_key(store, codec)
-    else:
-        size, version = file.page.segment_bytes, (file.page.pg_major or 0) * 10000
-        if segment_bytes not in (None, size):
-            raise WrongCluster(f"{file.path} was written with segments of {size} bytes instead of {segment_bytes}")
-        claim_prefix(store, ClusterDocument(file.page.system_identifier, size, version), codec)
+    if file.page is not None and segment_bytes not in (None, file.page.segment_bytes):
+        size = file.page.segment_bytes
+        raise WrongCluster(f"{file.path} was written with segments of {size} bytes instead of {segment_bytes}")
+    claim_for(store, codec, file)
     there = stored_keys(store, file.name)
     for key in there:
         _same_content(store, codec, key, file)
     if there:
         return PushResult(file.name, there[0], False, file.size_bytes, 0)
     return _store(store, _always_compressed(codec) if file.name.endswith(_PARTIAL) else codec, file)
+
+
+def claim_for(store: ObjectStore, codec: Codec, file: WalFileToPush) -> None:
+    """See that the prefix belongs to the file's cluster and to our key. Raises WrongCluster, ConfigError."""
+    if file.page is None:
+        check_key(store, codec)
+        return
+    size, version = file.page.segment_bytes, (file.page.pg_major or 0) * 10000
+    claim_prefix(store, ClusterDocument(file.page.system_identifier, size, version), codec)
 
 
 def _store(store: ObjectStore, codec: Codec, file: WalFileToPush) -> PushResult:

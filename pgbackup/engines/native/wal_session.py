@@ -8,8 +8,8 @@ could survive a failure.
 Postgres must be able to stop: a keepalive that asks for a reply flushes at once, and when nothing becomes durable for
 REPLY_SECONDS after it, or the store has been dead for STORE_DEAD_SECONDS, the connection is closed; the slot keeps the
 WAL. Where only whole segments are shipped, what the server waits for may be in the open one: then the connection is
-closed after WHOLE_REPLY_SECONDS. While the queue is full the socket is not read, but statuses go on: silence would be
-killed.
+closed after WHOLE_REPLY_SECONDS; and while nothing gets on and no more can be taken, it is not kept. While the queue is
+full the socket is not read, but statuses go on: silence would be killed.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ class WalSession:
             self._report_if_due()
             self._check_store()
             self._publish()
+            if self._stands_full():
+                self._ship_without_server(stop)
             self._wait()
         self._drain(time.monotonic() + self._settings.stop_seconds)
         return None
@@ -292,7 +294,7 @@ class WalSession:
         self._told = self._acks.reportable
         self._last_status = time.monotonic()
 
-    def _publish(self) -> None:
+    def _publish(self, *, streaming: bool = True) -> None:
         self._progress.publish(
             WalPosition(
                 timeline=self._timeline,
@@ -301,7 +303,7 @@ class WalSession:
                 confirmed=self._acks.confirmed,
                 whole=self._whole.confirmed,
                 server_end=self._server_end,
-                streaming=True,
+                streaming=streaming,
             )
         )
 
@@ -343,6 +345,25 @@ class WalSession:
                 self._probe = None
         elif answer.done() or time.monotonic() - asked > _PROBE_SECONDS:
             raise StoreUnavailable("the store does not answer", detail=f"for {STORE_DEAD_SECONDS:.0f} s and more")
+
+    def _stands_full(self) -> bool:
+        """Whether nothing more can be taken, and nothing got done for long, though the store may be well.
+
+        What the server says is then not read, so it could not stop. Only where whole segments are shipped: otherwise
+        memory is bounded in bytes, and the store alone decides.
+        """
+        is_full = self._settings.flush_seconds is None and not self._uploads.has_room
+        return is_full and self._uploads.oldest_job_seconds() >= STORE_DEAD_SECONDS
+
+    def _ship_without_server(self, stop: StopSignal) -> None:
+        """Let go of the server, whose slot keeps the WAL, and finish what is on its way; then stream anew."""
+        self._connection.close()
+        while self._uploads.oldest_job_seconds() and not stop.is_set():
+            self._take_events()
+            self._publish(streaming=False)
+            select.select([self._events], [], [], _IDLE_SECONDS)
+        self._take_events()
+        raise ConnectionLost("let go of the server, because WAL could not be shipped as fast as it came")
 
     def _drain(self, deadline: float) -> None:
         """No more is read: make everything received durable, as far as the deadline allows, and confirm it."""

@@ -1,0 +1,107 @@
+"""The engine that drives `wal-e` or `wal-g`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.retention import ExpiryPlan
+from pgbackup.core.tool_delete import oldest_to_keep
+from pgbackup.engines.base import BackupOrder, ProgressSink, StopSignal
+from pgbackup.engines.native.base_backup import BackupResult
+from pgbackup.engines.native.check_report import CheckReport
+from pgbackup.engines.native.check_server import ServerLook
+from pgbackup.engines.native.wal_push import WalFileToPush, claim_for
+from pgbackup.engines.wale.base_backup import LONGEST_SECONDS, ToolBackup, take_tool_backup
+from pgbackup.engines.wale.check import ToolCheck
+from pgbackup.engines.wale.shipping import ToolShipping
+from pgbackup.engines.wale.spool import Spool
+from pgbackup.engines.wale.wal_reader import ToolWalReader
+from pgbackup.errors import RestoreError, ToolError
+from pgbackup.storage.base import ObjectStore
+
+_DELETE_SECONDS = 3600.0
+_log = logging.getLogger(__name__)
+
+
+class ToolEngine:
+    """Implements the Engine port. ``wal_concurrency``: segments pushed at once, which bounds the spool."""
+
+    def __init__(self, how: ToolBackup, *, wal_concurrency: int, spool_parent: Path | None = None) -> None:
+        self._how = how
+        self._wal_concurrency = wal_concurrency
+        self._spool_parent = spool_parent
+        self._lock = threading.Lock()
+        self._spool: Spool | None = None
+
+    @property
+    def name(self) -> str:
+        return self._how.driver.dialect.name
+
+    def shipping(self, store: ObjectStore) -> ToolShipping:
+        how = self._how
+        return ToolShipping(
+            how.driver, store, how.codec, self._spooled(), concurrency=self._wal_concurrency, settle=how.settle
+        )
+
+    def take_backup(self, order: BackupOrder, progress: ProgressSink, stop: StopSignal) -> BackupResult:
+        return take_tool_backup(self._how, order, progress, stop)
+
+    def push_file(self, store: ObjectStore, file: WalFileToPush) -> None:
+        claim_for(store, self._how.codec, file)
+        spooled = self._spooled().new(file.name)
+        try:
+            for block in file.blocks():
+                spooled.write(block)
+            spooled.complete()
+            self.shipping(store).ship(spooled, threading.Event())
+        finally:
+            spooled.remove()
+
+    def wal_reader(self, store: ObjectStore, *, system_identifier: int | None) -> ToolWalReader:
+        how = self._how
+        return ToolWalReader(store, how.codec, how.driver, self._spooled(), system_identifier=system_identifier)
+
+    def fetch_files(self, backup: Backup, target: Path, threads: int) -> bool:
+        readable = ("wal-e",) if self.name == "wal-e" else ("wal-e", "wal-g")
+        if backup.engine not in readable:
+            _log.info("backup %s is not %s's: pgbackup unpacks it itself", backup.name, self.name)
+            return False
+        if backup.tablespaces:
+            raise RestoreError(
+                f"backup {backup.name} has tablespaces, which {self.name} would put where they lay on its server",
+                hint="Restore with PGBACKUP_ENGINE=native, which reads the same archive and maps tablespaces.",
+            )
+        self._how.driver.require_programs()
+        words = self._how.driver.dialect.backup_fetch(target, backup.name, threads)
+        self._how.driver.call(words, timeout_seconds=LONGEST_SECONDS)
+        return True
+
+    def remove(self, plan: ExpiryPlan, catalog: Catalog) -> bool:
+        oldest = oldest_to_keep(plan, catalog)
+        readable = ("wal-e",) if self.name == "wal-e" else ("wal-e", "wal-g", "pgbackup")
+        if oldest is None or any(verdict.backup.engine not in readable for verdict in plan.backups):
+            return False
+        try:
+            self._how.driver.call(self._how.driver.dialect.delete_before(oldest.name), timeout_seconds=_DELETE_SECONDS)
+        except ToolError as exc:
+            _log.warning("%s could not delete, pgbackup does it itself: %s", self.name, exc)
+        return True
+
+    def check(self, report: CheckReport, found: ServerLook | None) -> None:
+        ToolCheck(self._how).run(report, found)
+
+    def close(self) -> None:
+        """Remove the spool."""
+        with self._lock:
+            if self._spool is not None:
+                self._spool.close()
+                self._spool = None
+
+    def _spooled(self) -> Spool:
+        with self._lock:
+            if self._spool is None:
+                self._spool = Spool(self._spool_parent)
+            return self._spool

@@ -1,0 +1,75 @@
+"""A tool that behaves as a test says: it speaks WAL-G's command line and keeps files below $WALG_FILE_PREFIX.
+
+What it does to a WAL file is in the file $PRETEND_MODE: ``good``, ``lie`` (exit 0 and nothing stored), ``empty`` (an
+empty object), ``fail``, ``hang``, ``flood``, ``fork`` (stores, and leaves a child), ``torn`` (half an object, then it
+is killed). Every call is noted in $PRETEND_MODE.calls. Never imported; tests run it as a program.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+
+def main(words: list[str]) -> int:
+    mode = Path(os.environ["PRETEND_MODE"])
+    with mode.with_suffix(".calls").open("a") as calls:
+        calls.write(" ".join(words) + "\n")
+    if words == ["--version"]:
+        print("pretend 1.0")
+        return 0
+    wal = Path(os.environ["WALG_FILE_PREFIX"], "wal_005")
+    wal.mkdir(parents=True, exist_ok=True)
+    if words[0] == "wal-push":
+        return push(Path(words[1]), wal, mode.read_text().strip())
+    if words[0] == "wal-fetch":
+        return fetch(wal / words[1], Path(words[2]))
+    print(f"pretend: unknown command {words[0]}", file=sys.stderr)
+    return 1
+
+
+def push(path: Path, wal: Path, mode: str) -> int:
+    target = wal / path.name
+    if mode == "fail":
+        print("pretend: the store said 503 Slow Down", file=sys.stderr)
+        return 1
+    if mode == "hang":
+        time.sleep(600)
+    if mode == "flood":
+        for _ in range(50):
+            os.write(2, b"\xff" * 100_000)
+    if mode == "torn":
+        data = path.read_bytes()
+        target.write_bytes(data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "fork" and os.fork() == 0:
+        time.sleep(600)
+        os._exit(0)
+    if mode == "empty":
+        target.touch()
+    elif mode != "lie":
+        if list(path.parent.joinpath("archive_status").iterdir()) or len(list(path.parent.iterdir())) != 2:
+            print("pretend: found more than the one file", file=sys.stderr)
+            return 1
+        temporary = wal.parent / f"{path.name}.tmp"
+        shutil.copyfile(path, temporary)
+        temporary.rename(target)
+    return 0
+
+
+def fetch(source: Path, target: Path) -> int:
+    if not source.exists():
+        return 74
+    if source.stat().st_size % (1 << 20) and source.suffix != ".history":
+        print("pretend: the object is cut short", file=sys.stderr)
+        return 1
+    shutil.copyfile(source, target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,181 @@
+"""A tool that lies, hangs, forks, floods, fails or is killed: nothing is confirmed that is not in the repository."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pgbackup.core.lsn import MIB
+from pgbackup.engines.native.wal_events import Durable, Failed
+from pgbackup.engines.wale import shipping, tool
+from pgbackup.engines.wale.engine import ToolEngine
+from pgbackup.engines.wale.tool_processes import MARK
+from pgbackup.errors import ToolError
+from pgbackup.repository.wal_objects import stored_keys
+from pgbackup.storage.file import FileStore
+from tests.contracts.engine import Shipment, made_segment
+from tests.fix_postgres import ServerFactory
+from tests.streaming import flush_lsn, streaming
+from tests.tool_engine import fill, pretend_tool, tool_engine
+
+
+@dataclass
+class Pretended:
+    """An engine whose tool does what ``mode`` says."""
+
+    engine: ToolEngine
+    store: FileStore
+    mode_file: Path
+    spool: Path
+
+    def mode(self, word: str) -> None:
+        self.mode_file.write_text(word)
+
+    def calls(self, verb: str) -> int:
+        path = self.mode_file.with_suffix(".calls")
+        return sum(line.startswith(verb) for line in path.read_text().splitlines()) if path.exists() else 0
+
+    def spooled(self) -> list[Path]:
+        return [path for path in self.spool.rglob("pg_wal/0*") if path.is_file()]
+
+
+@pytest.fixture
+def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pretended]:
+    monkeypatch.setattr(shipping, "_LISTED_SECONDS", 0.5)
+    repository, spool, mode = tmp_path / "repository", tmp_path / "spool", tmp_path / "mode"
+    spool.mkdir()
+    mode.write_text("good")
+    engine = tool_engine("wal-g", pretend_tool(tmp_path), repository, spool, PRETEND_MODE=str(mode))
+    yield Pretended(engine, FileStore(repository), mode, spool)
+    engine.close()
+    assert list(spool.iterdir()) == []
+    assert _marked() == []
+
+
+def _marked() -> list[str]:
+    """Processes of a tool that still live."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdecimal() and f"{MARK}=".encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text())
+        except OSError:
+            continue
+    return [line for line in found if "pretend" in line]
+
+
+@pytest.fixture
+def shipment(pretended: Pretended) -> Iterator[Shipment]:
+    made = Shipment(pretended.engine, pretended.store)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("lie", "said that 000000010000000000000007 was pushed, and the repository does not list it"),
+        ("empty", "said that 000000010000000000000007 was pushed, and the repository does not list it"),
+        ("fail", r"wal-push failed \(exit 1\): \n  pretend: the store said 503 Slow Down"),
+        ("torn", "wal-push was killed by SIGKILL"),
+    ],
+)
+def test_what_is_not_stored_is_not_durable(pretended: Pretended, shipment: Shipment, mode: str, message: str) -> None:
+    pretended.mode(mode)
+    shipment.send(*made_segment(7))
+    failed = shipment.outcome()
+    assert isinstance(failed, Failed)
+    with pytest.raises(ToolError, match=message):
+        raise failed.error
+    assert sum(shipment.stats.totals().errors.values()) == 1
+    assert shipment.uploads.has_room
+
+
+def test_the_rest_of_a_killed_push_is_pushed_again(pretended: Pretended, shipment: Shipment) -> None:
+    name, data = made_segment(7)
+    pretended.mode("torn")
+    shipment.send(name, data)
+    assert isinstance(shipment.outcome(), Failed)
+    assert stored_keys(pretended.store, str(name))
+    pretended.mode("good")
+    shipment.send(name, data)
+    assert isinstance(shipment.outcome(), Durable)
+    assert pretended.store.get(stored_keys(pretended.store, str(name))[0]) == data
+
+
+@pytest.mark.parametrize("mode", ["flood", "fork"])
+def test_what_it_does_besides_does_no_harm(pretended: Pretended, shipment: Shipment, mode: str) -> None:
+    pretended.mode(mode)
+    shipment.send(*made_segment(7))
+    assert isinstance(shipment.outcome(), Durable)
+
+
+def test_one_that_hangs_is_bounded_and_the_spool_with_it(
+    pretended: Pretended, shipment: Shipment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretended.mode("hang")
+    shipment.send(*made_segment(7))
+    assert shipment.uploads.has_room
+    shipment.send(*made_segment(8))
+    assert not shipment.uploads.has_room, "two are on their way: the server has to wait"
+    assert len(pretended.spooled()) == 2
+    assert shipment.uploads.oldest_job_seconds() > 0
+    begin = time.monotonic()
+    shipment.close()
+    assert time.monotonic() - begin < 2 * tool.TERM_SECONDS + 2
+    assert pretended.spooled() == []
+
+
+def test_one_that_hangs_is_ended_in_time(
+    pretended: Pretended, shipment: Shipment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "_SECONDS", 1.0)
+    monkeypatch.setattr(shipping, "_SLOWEST_BYTES_PER_SECOND", 1 << 40)
+    pretended.mode("hang")
+    shipment.send(*made_segment(7))
+    failed = shipment.outcome()
+    assert isinstance(failed, Failed)
+    assert "did not end within" in str(failed.error)
+
+
+def test_a_lie_confirms_nothing_to_the_server(pretended: Pretended, make_server: ServerFactory) -> None:
+    server = make_server()
+    pretended.mode("lie")
+    with streaming(server, pretended.store, shipping=pretended.engine.shipping(pretended.store)) as stream:
+        stream.wait_streaming()
+        fill(server, 0, 100)
+        position = stream.wait_for(lambda position: "does not list it" in position.problem)
+        assert position.permanent, "a finding that somebody has to look at"
+        begun = position.began
+        slot = "SELECT restart_lsn::text FROM pg_replication_slots"
+        held = server.execute(slot)
+        fill(server, 100, 200)
+        assert stream.progress.get().confirmed <= begun
+        assert server.execute(slot) == held, "the slot keeps what is not stored"
+
+
+def test_a_failing_tool_is_tried_again_and_back_pressure_reaches_the_slot(
+    pretended: Pretended, make_server: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "_SECONDS", 25.0)
+    monkeypatch.setattr(shipping, "_SLOWEST_BYTES_PER_SECOND", 1 << 40)
+    server = make_server()
+    pretended.mode("hang")
+    with streaming(server, pretended.store, shipping=pretended.engine.shipping(pretended.store)) as stream:
+        stream.wait_streaming()
+        for begin in range(0, 600, 100):
+            fill(server, begin, begin + 100)
+        end = flush_lsn(server)
+        time.sleep(1.5)
+        assert len(pretended.spooled()) <= 3, "two on their way, and the one that is received"
+        assert stream.progress.get().received < end
+        begin_stop = time.monotonic()
+        server.stop("fast")
+        assert time.monotonic() - begin_stop < 30, "15 s of standing still, and then some"
+        pretended.mode("good")
+        server.start()
+        stream.wait_for(lambda position: position.whole >= end // (16 * MIB) * (16 * MIB), timeout=90)

@@ -9,7 +9,7 @@ from pgbackup.core.alert_book import Notice, NoticeKind
 from pgbackup.core.findings import Finding, Severity
 from tests.made_catalog import minutes
 
-ORIGIN = Origin("bucket/prefix", "db-1", "s3://bucket/prefix", "0.1.0")
+ORIGIN = Origin("bucket/prefix", "db-1", "s3://bucket/prefix", "0.1.0", "db.example.org:5432/shop")
 
 
 def notice(key: str = "wal:not-durable", kind: NoticeKind = NoticeKind.OPENED, **changes: Any) -> Notice:

@@ -12,12 +12,14 @@ from pgbackup.core.alert_book import Notice
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which cluster speaks. ``cluster`` is its system identifier as text, or a name; nothing here is secret."""
+    """Which cluster speaks. ``cluster`` is its system identifier as text, or a name, ``database`` where its server is
+    (``host:port/name``, empty when nobody can say); nothing here is secret."""
 
     cluster: str
     host: str
     repository: str
     version: str
+    database: str = ""
 
 
 @dataclass(frozen=True, slots=True)

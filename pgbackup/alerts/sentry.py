@@ -41,7 +41,9 @@ def event_of(notice: Notice, origin: Origin) -> dict[str, Any]:
     finding = notice.finding
     over = notice.kind is NoticeKind.RESOLVED
     tags = {"cluster": origin.cluster, "host": origin.host, "key": finding.key, "severity": finding.severity.word}
-    tags |= {name: str(finding.facts[name]) for name in ("backup", "database", "timeline") if name in finding.facts}
+    if origin.database:
+        tags["database"] = origin.database
+    tags |= {name: str(finding.facts[name]) for name in ("backup", "timeline") if name in finding.facts}
     return {
         "event_id": notice_id(notice, origin),
         "timestamp": notice.time.isoformat(),

@@ -14,6 +14,7 @@ from pgbackup.core.health_facts import HealthLimits
 from pgbackup.core.jitter import jitter
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.core.schedule_spec import ScheduleSpec, next_due
+from pgbackup.postgres.server_address import server_address
 from pgbackup.supervisor.alert_desk import DeskSettings
 
 BACKUP_JOB = "base backup"
@@ -89,7 +90,13 @@ def alert_settings(settings: Settings) -> AlertSettings:
         return str(reveal()) if reveal is not None else ""
 
     return AlertSettings(
-        origin=Origin(settings.cluster_name, settings.host, redact_url(settings.repository), __version__),
+        origin=Origin(
+            settings.cluster_name,
+            settings.host,
+            redact_url(settings.repository),
+            __version__,
+            server_address(text(settings.dsn)),
+        ),
         webhook_urls=settings.webhook_addresses,
         webhook_secret=text(settings.webhook_secret),
         sentry_dsn=text(settings.sentry_dsn),

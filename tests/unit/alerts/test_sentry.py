@@ -56,7 +56,7 @@ def test_a_notice_is_an_event_grouped_by_its_key(receiver: Receiver) -> None:
     assert event["message"] == "WAL of <5> s & more"
     assert event["tags"] == {
         "cluster": "bucket/prefix", "host": "db-1", "key": "wal:not-durable", "severity": "critical",
-        "backup": "base_1",
+        "backup": "base_1", "database": "db.example.org:5432/shop",
     }  # fmt: skip
     assert event["contexts"]["finding"]["lag"] == 5
     assert (event["release"], event["server_name"]) == ("pgbackup@0.1.0", "db-1")

@@ -28,7 +28,8 @@ def nothing_left() -> Iterator[None]:
     while (_open_files(), threading.active_count()) != before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert (_open_files(), threading.active_count()) == before
-    assert _marked() == []
+    # Other workers run other tools meanwhile.
+    assert [line for line in _marked() if BAD_TOOL.name in line] == []
     assert _zombies() == []
     assert not own_children()
 

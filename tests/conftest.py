@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fix_app",
     "tests.fix_gpg",
     "tests.fix_tools",
+    "tests.fix_walg",
 ]
 
 _TESTS = Path(__file__).parent

@@ -19,6 +19,8 @@ from pgbackup.postgres.throwaway import ThrowawayServer
 from tests.fix_postgres import ServerFactory
 from tests.fix_store import S3Env
 
+PROGRAM_ENVIRONMENTS = pytest.StashKey[list[dict[str, str]]]()
+"""Those of a test's programs, for what looks at their repositories afterwards."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 
 
@@ -124,6 +126,7 @@ def make_program(request: pytest.FixtureRequest, tmp_path: Path, s3_env: S3Env) 
         quick = {"PGBACKUP_WAL_FLUSH_INTERVAL": "0.2s", "PGBACKUP_HTTP": "off"}
         env = {**base, **server_env(server), **store, **quick, **settings}
         programs.append(Program(env, folder))
+        request.node.stash.setdefault(PROGRAM_ENVIRONMENTS, []).append(env)
         return programs[-1]
 
     yield make

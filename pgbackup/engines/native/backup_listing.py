@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgbackup.core.catalog import Backup
@@ -109,7 +110,16 @@ def _from_metadata(store: ObjectStore, name: str) -> dict[str, Any] | None:
         document = parse_object(keys.metadata(name), store.get(keys.metadata(name)))
     except (ObjectMissing, CorruptObject):
         return None
-    return {field: document[field] for field in _DETAILS if field in document}
+    return {field: _as_printed(field, document[field]) for field in _DETAILS if field in document}
+
+
+def _as_printed(field: str, value: object) -> object:
+    """A time as Go prints what it has read, in its own zone where that is not UTC."""
+    if field.endswith("_time") and isinstance(value, str):
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(value)
+            return go_time(moment) if moment.utcoffset() == timedelta(0) else value
+    return value
 
 
 def _from_seal(store: ObjectStore, name: str, info: ObjectInfo) -> dict[str, Any]:

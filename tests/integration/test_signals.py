@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -70,3 +71,36 @@ with stop._cond:
 assert stop.wait(5)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+
+
+_BUSY = """
+import signal, threading, time
+from pgbackup.supervisor.signals import stop_on_signals
+stop = stop_on_signals()
+def tell():
+    time.sleep(0.5)
+    print("ready", flush=True)
+    stop.wait()
+    print("told", flush=True)
+threading.Thread(target=tell, daemon=True).start()
+# The kernel gives the signal to another thread then, and the main one goes on waiting in its library.
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+lock = threading.Lock()
+lock.acquire()
+lock.acquire(timeout=60)
+"""
+
+
+def test_a_signal_is_told_although_the_main_thread_runs_no_python() -> None:
+    """It waits for a server's answer, or CPython has forgotten that a handler is to be called."""
+    process = subprocess.Popen([sys.executable, "-c", _BUSY], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "told\n"
+        assert time.monotonic() - began < 20
+    finally:
+        process.kill()
+        process.communicate()

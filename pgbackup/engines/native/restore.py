@@ -22,7 +22,7 @@ from pgbackup.core.recovery_target import Target
 from pgbackup.engines.base import Engine, ProgressSink, SilentProgress
 from pgbackup.engines.native.restore_chain import BackupChain
 from pgbackup.engines.native.restore_commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
-from pgbackup.engines.native.restore_facts import confirmed_by_pieces, probe_end, probe_start, read_bookkeeping
+from pgbackup.engines.native.restore_facts import probe_open_end, probe_start, read_bookkeeping
 from pgbackup.engines.native.restore_fetched import place_fetched
 from pgbackup.engines.native.restore_files import DataFiles, Source, is_left_out
 from pgbackup.engines.native.restore_finish import (
@@ -125,10 +125,10 @@ class Restore:
         evidence = None
         if backups:
             start = probe_start(backups)
-            catalog = probe_end(catalog, history, start, reader)
-            pieces_end = confirmed_by_pieces(self._store, catalog, history, start)
-            if pieces_end is not None and (confirmed is None or confirmed < (history.timeline, pieces_end)):
-                confirmed = history.timeline, pieces_end
+            probed = probe_open_end(self._store, catalog, history, start, reader)
+            catalog = probed.catalog
+            if probed.named is not None and (confirmed is None or confirmed < (history.timeline, probed.named)):
+                confirmed = history.timeline, probed.named
         if request.scan and request.target.kind not in ("latest", "immediate"):
             self._progress.start("reading WAL", None)
             evidence = RestoreScan(catalog, history, by_name, reader, self._progress).evidence(request.target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,9 +20,12 @@ from pgbackup.core.timeline import TimelineHistory
 from pgbackup.engines.native.wal_read import WalReader
 from pgbackup.errors import ObjectMissing
 from pgbackup.repository import keys
+from pgbackup.repository.wal_listing import chain_end
 from pgbackup.storage.base import ObjectStore
 
 _ABSENT_IN_A_ROW = 2
+_LOOKS = 5
+_LOOK_SECONDS = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -57,16 +61,38 @@ def _document(store: ObjectStore, key: str) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def confirmed_by_pieces(store: ObjectStore, catalog: Catalog, history: TimelineHistory, start: Lsn) -> Lsn | None:
-    """The end of the newest piece of the open segment, by name alone: what has a name was durable once.
+@dataclass(frozen=True, slots=True)
+class ProbedEnd:
+    """``catalog``: to the end that is there now. ``named``: where the newest piece of the open segment ends, by its
+    name alone (what has a name was durable once); None without pieces. Behind the catalog's end, bytes are lost."""
 
-    The catalog counts unbroken pieces only, so a piece that was lost or emptied would shorten the archive unnoticed.
+    catalog: Catalog
+    named: Lsn | None = None
+
+
+def probe_open_end(
+    store: ObjectStore, catalog: Catalog, history: TimelineHistory, start: Lsn, reader: WalReader
+) -> ProbedEnd:
+    """Look at the end of a path again: whole segments behind the listed end, then the pieces of the open segment.
+
+    Both ends come from one listing, because pieces arrive while we look: a request of a killed process may still be
+    under way, and a running one ships and merges. What seems torn is looked at again before it counts as lost.
     """
-    end = wal_path(catalog, start, history).end
-    segment = history.segment_for(end // catalog.segment_bytes, catalog.segment_bytes)
-    infos = store.list(keys.pieces_folder(str(segment)))
-    ends = [piece.end for info in infos if (piece := keys.parse_piece(info.key))]
-    return Lsn(segment.start + max(ends)) if ends and segment.timeline == history.timeline else None
+    for tries_left in range(_LOOKS - 1, -1, -1):
+        catalog = probe_end(catalog, history, start, reader)
+        number = wal_path(catalog, start, history).end // catalog.segment_bytes
+        segment = history.segment_for(number, catalog.segment_bytes)
+        if segment.timeline != history.timeline:
+            return ProbedEnd(catalog)
+        infos = [(info, keys.parse_piece(info.key)) for info in store.list(keys.pieces_folder(str(segment)))]
+        named = max((piece.end for _, piece in infos if piece), default=0)
+        whole = chain_end((piece.first, piece.end) for info, piece in infos if piece and info.size_bytes)
+        if whole >= max(named, catalog.tails.get(segment, 0)) or not tries_left:
+            break
+        time.sleep(_LOOK_SECONDS)
+    if whole != catalog.tails.get(segment, 0):
+        catalog = replace(catalog, tails={**catalog.tails, segment: whole})
+    return ProbedEnd(catalog, Lsn(segment.start + named) if named else None)
 
 
 def probe_end(catalog: Catalog, history: TimelineHistory, start: Lsn, reader: WalReader) -> Catalog:

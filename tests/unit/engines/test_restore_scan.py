@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,9 +13,10 @@ from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.recovery_plan import plan_restore
 from pgbackup.core.recovery_target import Target
 from pgbackup.core.timeline import TimelineHistory
-from pgbackup.engines.native.restore_facts import Bookkeeping, probe_end, read_bookkeeping
+from pgbackup.engines.native.restore_facts import Bookkeeping, probe_end, probe_open_end, read_bookkeeping
 from pgbackup.engines.native.restore_scan import RestoreScan
 from pgbackup.engines.native.wal_read import WalReader
+from pgbackup.errors import RestoreError
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.memory import MemoryStore
@@ -171,6 +173,63 @@ def test_the_end_is_probed_behind_the_listing(archive):
     probed = probe_end(listed, TimelineHistory(1), Lsn(20 * MIB), archive.reader())
     assert list(probed.segments[1]) == list(range(1, 41))
     assert probe_end(archive.catalog, TimelineHistory(1), Lsn(20 * MIB), archive.reader()) is archive.catalog
+
+
+class TestTheOpenEnd:
+    """What is there when the plan is made counts, not what a listing showed before."""
+
+    @pytest.fixture
+    def archive(self):
+        return Archive()
+
+    def probe(self, archive: Archive, catalog: Catalog | None = None):
+        reader = archive.reader()
+        return probe_open_end(archive.store, catalog or archive.catalog, TimelineHistory(1), Lsn(20 * MIB), reader)
+
+    def put_piece(self, archive: Archive, first: int, end: int, data: bytes = b"x") -> str:
+        (segment,) = archive.catalog.tails
+        key = keys.piece(str(segment), first, end, "zst")
+        archive.store.put(key, data)
+        return key
+
+    def test_a_piece_that_arrived_since_the_listing_is_part_of_it(self, archive):
+        (segment, end) = next(iter(archive.catalog.tails.items()))
+        self.put_piece(archive, end, end + 300)
+        probed = self.probe(archive)
+        assert probed.catalog.tails == {segment: end + 300}
+        assert probed.named == segment.start + end + 300
+        plan = plan_restore(probed.catalog, Target(), last_confirmed=(1, probed.named))
+        assert plan.end == probed.named
+
+    def test_a_piece_before_it_that_is_on_its_way_is_waited_for(self, archive):
+        (segment, end) = next(iter(archive.catalog.tails.items()))
+        self.put_piece(archive, end + 300, end + 500)
+        arrives = threading.Timer(0.3, self.put_piece, (archive, end, end + 300))
+        arrives.start()
+        probed = self.probe(archive)
+        arrives.join()
+        assert probed.catalog.tails == {segment: end + 500}
+        assert probed.named == segment.start + end + 500
+
+    @pytest.mark.parametrize("lost", ["never there", "emptied"])
+    def test_a_lost_piece_does_not_shorten_the_archive_unnoticed(self, archive, lost):
+        (segment, end) = next(iter(archive.catalog.tails.items()))
+        self.put_piece(archive, end + 300, end + 500)
+        if lost == "emptied":
+            self.put_piece(archive, end, end + 300, b"")
+        probed = self.probe(archive)
+        assert (probed.catalog.tails, probed.named) == ({segment: end}, segment.start + end + 500)
+        with pytest.raises(RestoreError, match="had been confirmed as durable"):
+            plan_restore(probed.catalog, Target(), last_confirmed=(1, probed.named))
+
+    def test_a_segment_that_became_whole_meanwhile(self, archive):
+        (segment, _) = next(iter(archive.catalog.tails.items()))
+        for info in list(archive.store.list(keys.pieces_folder(str(segment)))):
+            archive.store.delete([info.key])
+        archive.store.put(keys.wal(str(segment), "zst"), CODEC.encode(bytes(MIB)))
+        probed = self.probe(archive)
+        assert probed.catalog.has(segment)
+        assert probed.named is None
 
 
 def test_bookkeeping_is_read_if_it_can_be():

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ from tests.walg.accepts import refusals
 FAILED = pytest.StashKey[bool]()
 _MODULES = {
     "test_base_backup", "test_wal_stream", "test_wal_timelines", "test_their_commands", "test_walg_program",
-    "test_main_job", "test_whole_databases", "test_snapshot_under_us",
+    "test_main_job", "test_every_target", "test_whole_databases", "test_snapshot_under_us",
 }  # fmt: skip
 """Where repositories are made that nobody damages on purpose."""
 
@@ -44,8 +45,8 @@ class Made:
 
 
 @pytest.fixture(autouse=True)
-def walg_takes_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Remembers what the test makes, and looks at it at the end."""
+def walg_takes_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Remembers what the test makes, and looks at it at the end: before ``tmp_path`` is removed."""
     node = request.node
     if node.path.stem not in _MODULES or node.get_closest_marker("not_for_walg"):
         yield

@@ -10,6 +10,7 @@ import click
 from pgbackup.app import App
 from pgbackup.cli.progress import open_progress
 from pgbackup.errors import EXIT_OK
+from pgbackup.supervisor.memory import bound_heaps
 from pgbackup.supervisor.signals import stop_on_signals
 from pgbackup.supervisor.stop_deadline import end_in_time
 
@@ -22,6 +23,7 @@ def command(app: App) -> None:
     Waits for the server and for the store, however long they take, and goes on where it was. SIGTERM ships what was
     received and ends within PGBACKUP_STOP_TIMEOUT; a second one ends at once.
     """
+    bound_heaps()
     stop = stop_on_signals()
     end_in_time(stop, app.settings.stop_timeout.total_seconds())
     app.run(stop, open_progress)

@@ -2,7 +2,8 @@
 
 The name says whose it is: ``base_<segment>`` is a full backup, ``_D_<parent's segment>`` behind it makes it a delta of
 WAL-G, eight digits at the end are WAL-E's offset. metadata.json is the truth where it exists (permanence is kept only
-there); WAL-E has none, and its sentinel knows neither times nor LSNs: they come from the name and the sentinel's age.
+there), but our own sentinel holds a checksum and comes first; WAL-E has none, and its sentinel knows neither times nor
+LSNs: they come from the name and the sentinel's age.
 
 A backup whose documents cannot be read is still listed, with its problem.
 """
@@ -29,7 +30,7 @@ from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
 from pgbackup.repository.codec import is_readable
 from pgbackup.repository.codec_lzop import HINT
-from pgbackup.repository.documents import EXTRAS_KEY
+from pgbackup.repository.documents import EXTRAS_KEY, SEALED_FORMAT, is_as_sealed
 from pgbackup.repository.json_object import JsonObject
 
 _NAME = re.compile(r"base_([0-9A-F]{24})(?:_D_([0-9A-F]{24}))?(_[0-9A-F]{8})?")
@@ -89,6 +90,7 @@ def _read(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None
     seal = JsonObject.parse(keys.sentinel(name), sentinel)
     details, is_damaged = _metadata(name, metadata)
     extras = _extras(name, seal) or _extras(name, details)
+    _check_seal(name, sentinel, seal, extras)
     documents = _Documents(name, match, seal, details, extras, version_text)
     backup = documents.backup(modified, permanent=is_damaged or documents.permanent())
     return ReadBackup(backup, documents.proven_segment_bytes())
@@ -112,6 +114,15 @@ def _extras(name: str, document: JsonObject) -> JsonObject | None:
     return JsonObject(keys.sentinel(name), extras) if isinstance(extras, dict) else None
 
 
+def _check_seal(name: str, sentinel: bytes, seal: JsonObject, extras: JsonObject | None) -> None:
+    """Raises CorruptObject for a sentinel of ours that is not as it was written, though it may still be read."""
+    own = _extras(name, seal)
+    checksum = own.text("sha256") if own is not None else ""
+    is_ours = extras is not None and (extras.integer("format") or 0) >= SEALED_FORMAT
+    if (is_ours or checksum) and not is_as_sealed(sentinel, checksum):
+        raise CorruptObject(keys.sentinel(name), "it is not as it was written: its checksum is another")
+
+
 @dataclass(frozen=True, slots=True)
 class _Documents:
     """What there is about one backup; each method reads one fact from where it is best known."""
@@ -126,7 +137,7 @@ class _Documents:
     def backup(self, modified: datetime, *, permanent: bool) -> Backup:
         seal, details = self.seal, self.details
         segment = self._segment()
-        finished = details.moment("finish_time") or seal.moment("FinishTime") or modified
+        finished = self._moment("FinishTime", "finish_time") or modified
         extras = self.extras or JsonObject(self.name, {})
         corrupt = extras.value("corrupt_files")
         start, stop = self._start(segment), self._stop(segment)
@@ -136,7 +147,7 @@ class _Documents:
             timeline=int(self.match[1][:8], 16),
             start_lsn=start,
             stop_lsn=stop,
-            started=details.moment("start_time") or seal.moment("StartTime") or finished,
+            started=self._moment("StartTime", "start_time") or finished,
             finished=finished,
             modified=modified,
             system_identifier=seal.integer("SystemIdentifier") or details.integer("system_identifier") or 0,
@@ -178,6 +189,12 @@ class _Documents:
                 _BY_HAND,
             )
         return None
+
+    def _moment(self, in_seal: str, in_details: str) -> datetime | None:
+        """Our sentinel vouches for itself; with the other tools metadata.json is the truth."""
+        if self.extras is not None and (found := self.seal.moment(in_seal)) is not None:
+            return found
+        return self.details.moment(in_details) or self.seal.moment(in_seal)
 
     def _pg_version(self) -> int:
         return self.seal.integer("PgVersion") or self.details.integer("pg_version") or _version(self.version_text)

@@ -7,6 +7,7 @@ Reading is tolerant of every writer (WAL-G since 0.2, WAL-E 1.x) and hostile to 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -28,17 +29,29 @@ __all__ = [
     "ClusterDocument",
     "files_metadata",
     "format_time",
+    "is_as_sealed",
     "iter_files_metadata",
+    "metadata_problem",
     "parse_object",
     "tablespace_spec",
 ]
 
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 EXTRAS_KEY = "pgbackup"
+SEALED_FORMAT = 2
+"""From this format of our part of the documents on, the sentinel holds a checksum of itself."""
+_CHECKSUM = '"sha256":"{}"'
 _COMPACT = (",", ":")
 _FILES_IN_CHUNK = 500
 _CORRUPT_BLOCKS_SHOWN = 10
 _EPOCH = datetime.fromtimestamp(0, UTC)
+_TWINS = {
+    "StartTime": "start_time", "FinishTime": "finish_time", "DateFmt": "date_fmt", "Hostname": "hostname",
+    "DataDir": "data_dir", "PgVersion": "pg_version", "LSN": "start_lsn", "FinishLSN": "finish_lsn",
+    "SystemIdentifier": "system_identifier", "UncompressedSize": "uncompressed_size",
+    "CompressedSize": "compressed_size",
+}  # fmt: skip
+"""The fields of the sentinel that metadata.json repeats."""
 
 
 def format_time(moment: datetime) -> str:
@@ -61,7 +74,7 @@ class BackupExtras:
     settings: Mapping[str, str] = field(default_factory=dict)
     config_files: Mapping[str, str] = field(default_factory=dict)
     tablespaces: Mapping[str, str] = field(default_factory=dict)
-    format: int = 1
+    format: int = SEALED_FORMAT
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,8 @@ class BackupDocuments:
             "UncompressedSize": self.raw_bytes,
             "CompressedSize": self.stored_bytes,
             "Spec": tablespace_spec(self.data_directory, self.tablespaces),
-            "UserData": self._user_data(),
+            # The checksum comes first, where nothing that was named by somebody else can look like it.
+            "UserData": {EXTRAS_KEY: {"sha256": "", **asdict(self.extras)}},
             "Version": 2,
             "StartTime": format_time(self.started),
             "FinishTime": format_time(self.finished),
@@ -102,7 +116,9 @@ class BackupDocuments:
             "DataDir": self.data_directory,
             "IsPermanent": self.permanent,
         }
-        return json.dumps(document, separators=_COMPACT).encode()
+        text = json.dumps(document, separators=_COMPACT)
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        return text.replace(_CHECKSUM.format(""), _CHECKSUM.format(checksum), 1).encode()
 
     def metadata(self) -> bytes:
         """metadata.json: where WAL-G looks for permanence, times and LSNs."""
@@ -119,12 +135,32 @@ class BackupDocuments:
             "system_identifier": self.system_identifier,
             "uncompressed_size": self.raw_bytes,
             "compressed_size": self.stored_bytes,
-            "user_data": self._user_data(),
+            "user_data": {EXTRAS_KEY: asdict(self.extras)},
         }
         return json.dumps(document, separators=_COMPACT).encode()
 
-    def _user_data(self) -> dict[str, Any]:
-        return {EXTRAS_KEY: asdict(self.extras)}
+
+def is_as_sealed(sentinel: bytes, checksum: str) -> bool:
+    """Whether a sentinel of ours has the bytes that it was written with; ``checksum``: the one that it holds."""
+    without = sentinel.replace(_CHECKSUM.format(checksum).encode(), _CHECKSUM.format("").encode(), 1)
+    return bool(checksum) and hashlib.sha256(without).hexdigest() == checksum
+
+
+def metadata_problem(sentinel: JsonObject, metadata: JsonObject) -> str:
+    """In what metadata.json of a backup of ours says other than the sentinel; empty when they agree.
+
+    Permanence is left out: `wal-g backup-mark` changes it in metadata.json alone.
+    """
+    for name, twin in _TWINS.items():
+        if sentinel.value(name) != metadata.value(twin):
+            return f"its {twin} is {metadata.value(twin)!r}, that of the sentinel is {sentinel.value(name)!r}"
+    ours, theirs = sentinel.child("UserData"), metadata.child("user_data")
+    extras = ours.value(EXTRAS_KEY) if ours is not None else None
+    if not isinstance(extras, dict) or theirs is None:
+        return "its user_data is not that of the sentinel"
+    if {name: value for name, value in extras.items() if name != "sha256"} != theirs.value(EXTRAS_KEY):
+        return "its user_data is not that of the sentinel"
+    return "" if metadata.flag("is_permanent") is not None else "it does not say whether the backup is permanent"
 
 
 def tablespace_spec(data_directory: str, tablespaces: Iterable[Tablespace]) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from pgbackup.engines.native.verify_listed import ListedFiles
 from pgbackup.engines.native.verify_manifest import ExpectedFiles
 from pgbackup.engines.native.verify_report import Findings
 from pgbackup.engines.native.verify_workers import Workers
+from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.documents import metadata_problem
 from pgbackup.repository.json_object import JsonObject
 from pgbackup.repository.manifest import FileChecksum
 from pgbackup.repository.tar_read import Member, iter_members
@@ -128,7 +130,7 @@ class FilesCheck:
         if self._backup.engine == "wal-g" and metadata not in listed:
             self._findings.note(f"{name} has no metadata.json, where WAL-G keeps times and permanence")
         elif self._backup.engine != "wal-e":
-            checks[metadata] = lambda: JsonObject.parse(metadata, store.get(metadata))
+            checks[metadata] = self._check_metadata
         if self._is_ours:
             checks[file_list] = partial(self._files.check_list, store, file_list)
             folder = keys.tar_folder(name)
@@ -141,6 +143,15 @@ class FilesCheck:
             size = listed[key].size_bytes if key in listed else 0
             self._findings.count(objects=1, stored_bytes=size)
             progress.advance(size)
+
+    def _check_metadata(self) -> None:
+        """Raises CorruptObject when it cannot be read, or, for a backup of ours, differs from the sentinel."""
+        key, seal = keys.metadata(self._backup.name), keys.sentinel(self._backup.name)
+        metadata = JsonObject.parse(key, self._store.get(key))
+        if self._is_ours and not self._backup.problem:
+            problem = metadata_problem(JsonObject.parse(seal, self._store.get(seal)), metadata)
+            if problem:
+                raise CorruptObject(key, problem)
 
     # -- tars ---------------------------------------------------------------------------------------------------
 

@@ -214,8 +214,23 @@ def test_another_key_makes_everything_unreadable(made: MadeRepository) -> None:
 def test_damaged_pages_that_the_server_reported(made: MadeRepository) -> None:
     documents = made.documents(START, STOP, corrupt_files={"base/5/1259": [0]})
     made.store.put(keys.sentinel(NAME), documents.sentinel())
+    made.store.put(keys.metadata(NAME), documents.metadata())
     [finding] = verify(made, wal="none").findings
     assert "base/5/1259" in finding.problem
+
+
+def test_metadata_that_says_other_than_the_sentinel(made: MadeRepository) -> None:
+    other = json.loads(made.store.get(keys.metadata(NAME))) | {"finish_lsn": STOP + 8}
+    made.store.put(keys.metadata(NAME), json.dumps(other).encode())
+    [finding] = verify(made, wal="none").findings
+    assert finding.object == keys.metadata(NAME)
+    assert "finish_lsn" in finding.problem
+
+
+def test_a_sentinel_that_is_not_as_it_was_written(made: MadeRepository) -> None:
+    replace(made, keys.sentinel(NAME), lambda data: data.replace(b'"Hostname":"', b'"Hostname":"x'))
+    [problem] = [f.problem for f in verify(made, wal="none").findings if f.object == keys.sentinel(NAME)]
+    assert "checksum" in problem
 
 
 def test_damaged_part_leaves_its_files_unchecked(made: MadeRepository) -> None:

@@ -140,6 +140,7 @@ def test_a_sentinel_with_a_list_of_files_is_read_without_it(made: MadeRepository
     name = made.backup(START, STOP)
     before = read(made).backup(name)
     document = json.loads(made.store.get(keys.sentinel(name)))
+    document["UserData"]["pgbackup"] |= {"format": 1, "sha256": ""}
     files = {f"/base/5/{number}": {"IsSkipped": False, "IsIncremented": False} for number in range(40_000)}
     made.store.put(
         keys.sentinel(name), json.dumps({"Files": files, "TarFileSets": {"x": list(files)}} | document).encode()

@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -15,6 +19,7 @@ from hypothesis import strategies as st
 from pgbackup.core.catalog import Tablespace
 from pgbackup.core.lsn import Lsn
 from pgbackup.errors import CorruptObject
+from pgbackup.repository.backup_reader import read_backup
 from pgbackup.repository.documents import (
     BackupDocuments,
     BackupExtras,
@@ -22,8 +27,10 @@ from pgbackup.repository.documents import (
     files_metadata,
     format_time,
     iter_files_metadata,
+    metadata_problem,
     tablespace_spec,
 )
+from pgbackup.repository.json_object import JsonObject
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 STARTED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -81,7 +88,8 @@ def test_metadata_says_the_same() -> None:
     assert_types(document, METADATA_TYPES)
     assert document["start_lsn"] == sentinel["LSN"]
     assert document["finish_lsn"] == sentinel["FinishLSN"]
-    assert document["user_data"] == sentinel["UserData"]
+    assert document["user_data"]["pgbackup"] | {"sha256": ANY} == sentinel["UserData"]["pgbackup"]
+    assert metadata_problem(made("sentinel"), made("metadata")) == ""
     assert RFC_3339.fullmatch(document["start_time"])
 
 
@@ -98,9 +106,46 @@ def test_the_spec_of_tablespaces() -> None:
 
 def test_what_only_we_know_is_in_the_user_data() -> None:
     ours = json.loads(DOCUMENTS.sentinel())["UserData"]["pgbackup"]
-    assert ours["format"] == 1
+    assert ours["format"] == 2
     assert ours["label"] == "ä"
     assert ours["corrupt_files"] == {"base/5/1": [3]}
+
+
+def made(which: str) -> JsonObject:
+    return JsonObject.parse(which, getattr(DOCUMENTS, which)())
+
+
+class TestFlippedBits:
+    """What still is JSON, and still has the right types, must not pass for what was written."""
+
+    NAME = "base_000000010000000000000006"
+
+    def flipped(self, data: bytes) -> Iterator[bytes]:
+        for at, byte in enumerate(data):
+            for bit in range(8):
+                yield data[:at] + bytes([byte ^ 1 << bit]) + data[at + 1 :]
+
+    def test_of_the_sentinel(self) -> None:
+        metadata = DOCUMENTS.metadata()
+        assert read_backup(self.NAME, STARTED, DOCUMENTS.sentinel(), metadata).backup.problem == ""
+        for data in self.flipped(DOCUMENTS.sentinel()):
+            assert read_backup(self.NAME, STARTED, data, metadata).backup.problem, data
+
+    def test_of_metadata(self) -> None:
+        """A letter in upper case is the same name to every reader of these documents."""
+        sentinel, whole = made("sentinel"), DOCUMENTS.metadata()
+        for data in self.flipped(whole):
+            with suppress(CorruptObject):
+                assert metadata_problem(sentinel, JsonObject.parse("metadata", data)) or data.lower() == whole.lower()
+
+    def test_permanence_may_change(self) -> None:
+        marked = replace(DOCUMENTS, permanent=True).metadata()
+        assert metadata_problem(made("sentinel"), JsonObject.parse("metadata", marked)) == ""
+
+    def test_text_of_others_that_looks_like_the_checksum(self) -> None:
+        settings = {"sha256": "", "a": '"sha256":""'}
+        documents = replace(DOCUMENTS, extras=BackupExtras("0.1.0", label='"sha256":""', settings=settings))
+        assert read_backup(self.NAME, STARTED, documents.sentinel(), None).backup.problem == ""
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-11)), timezone(timedelta(minutes=345))])

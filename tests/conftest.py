@@ -1,6 +1,6 @@
 """What every test gets: the fixtures of fix_*.py, a marker named for its folder, and no quiet skips in CI.
 
-Locally a test is skipped when a server that it needs is not on the machine, and says so. With ``CI`` in the
+Locally a test is skipped when a server or a program that it needs is not on the machine, and says so. With ``CI`` in the
 environment such a skip is a failure: there, the servers must be present.
 """
 
@@ -38,6 +38,8 @@ pytest.register_assert_rewrite("tests.workload", "tests.contracts")
 
 _OPERATORS_VARIABLES = ("PGBACKUP_", "AWS_", "PG", "WALG_", "WALE_")
 _SERVERS = "PGBACKUP_TEST_PG_DIRS"
+_MISSING = "not on this machine"
+"""What a test says that skips itself because a program is missing."""
 
 
 def in_ci() -> bool:
@@ -79,9 +81,11 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.skipped and report.when == "setup" and in_ci() and not _skipped_by_mark(item):
-        report.outcome = "failed"
-        report.longrepr = f"nothing may be missing in CI: {call.excinfo.value if call.excinfo else 'skipped'}"
+    if report.skipped and in_ci() and not _skipped_by_mark(item):
+        reason = str(call.excinfo.value) if call.excinfo else "skipped"
+        if report.when == "setup" or _MISSING in reason:
+            report.outcome = "failed"
+            report.longrepr = f"nothing may be missing in CI: {reason}"
     return report
 
 

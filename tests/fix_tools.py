@@ -7,6 +7,7 @@ WAL-G comes from no package registry: without one on PATH what needs it is left 
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,9 @@ _NEEDS = ("lzop", "pv", "psql")
 _FAMILY_REQUIREMENTS = ("wal-e==1.1.1",)
 
 WAL_G = shutil.which("wal-g")
-needs_lzo = pytest.mark.skipif(not is_readable("lzo"), reason="this Python cannot read lzop's objects")
+needs_lzo = pytest.mark.skipif(
+    not is_readable("lzo") and not os.environ.get("CI"), reason="this Python cannot read lzop's objects"
+)
 needs_wal_g = pytest.mark.skipif(WAL_G is None, reason="no wal-g on PATH")
 
 

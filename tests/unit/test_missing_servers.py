@@ -1,4 +1,4 @@
-"""A test whose server is not on the machine is skipped at home and fails in CI."""
+"""A test whose server or program is not on the machine is skipped at home and fails in CI."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def test_marked(): ...
 
 def test_decides_itself():
     pytest.skip("this version has no such command")
+
+def test_looks_for_a_program():
+    pytest.skip("lzop is not on this machine")
 """
 
 
@@ -32,6 +35,6 @@ def test_skips(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, ci: s
     pytester.makepyfile(TESTS)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     # A failure in a fixture is what pytest calls an error.
-    result.assert_outcomes(skipped=3 - failed, errors=failed)
-    if failed:
-        result.stdout.fnmatch_lines(["*nothing may be missing in CI: PostgreSQL 14 is not on this machine*"])
+    result.assert_outcomes(skipped=4 - 2 * failed, errors=failed, failed=failed)
+    for what in ("PostgreSQL 14", "lzop") if failed else ():
+        result.stdout.fnmatch_lines([f"*nothing may be missing in CI: {what} is not on this machine*"])

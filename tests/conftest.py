@@ -1,7 +1,7 @@
 """What every test gets: the fixtures of fix_*.py, a marker named for its folder, and no quiet skips in CI.
 
-Locally a test is skipped when a server or a program that it needs is not on the machine, and says so. With ``CI`` in the
-environment such a skip is a failure: there, the servers must be present.
+Locally a test is skipped when a server or a program that it needs is missing, and says so. With ``CI`` in the
+environment such a skip is a failure: there, they must be present.
 """
 
 from __future__ import annotations

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from datetime import datetime
+from collections.abc import Callable
 from enum import IntEnum
 
 from pgbackup.errors import StorageError
-from pgbackup.storage.base import ByteStream, MultipartUpload, ObjectInfo, ObjectStore, UnfinishedUpload
+from pgbackup.storage.base import MultipartUpload, ObjectStore
+from pgbackup.storage.forwarding import ForwardingStore
 
 SLICE_SECONDS = 0.05
 SAVED_SECONDS = 0.2
@@ -96,25 +95,17 @@ class RateLimiter:
         return -self._balance / self._rate
 
 
-class LimitedStore:
+class LimitedStore(ForwardingStore):
     """Passes everything on; what is uploaded waits for its turn first."""
 
     def __init__(self, store: ObjectStore, limiter: RateLimiter, priority: Priority = Priority.WAL) -> None:
-        self._store = store
+        super().__init__(store)
         self._limiter = limiter
         self._priority = priority
 
     def with_priority(self, priority: Priority) -> LimitedStore:
         """The same store on the same uplink, at another priority."""
         return LimitedStore(self._store, self._limiter, priority)
-
-    @property
-    def url(self) -> str:
-        return self._store.url
-
-    @property
-    def min_part_bytes(self) -> int:
-        return self._store.min_part_bytes
 
     def put(self, key: str, data: bytes) -> None:
         self._limiter.acquire(len(data), self._priority)
@@ -128,38 +119,8 @@ class LimitedStore:
         self._limiter.acquire(len(data), self._priority)
         return self._store.replace(key, data, etag)
 
-    def get(self, key: str) -> bytes:
-        return self._store.get(key)
-
-    def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        return self._store.get_with_etag(key)
-
-    def open_read(self, key: str) -> AbstractContextManager[ByteStream]:
-        return self._store.open_read(key)
-
-    def head(self, key: str) -> ObjectInfo | None:
-        return self._store.head(key)
-
-    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
-        return self._store.list(prefix, start_after=start_after)
-
-    def list_level(self, prefix: str = "") -> tuple[Sequence[ObjectInfo], Sequence[str]]:
-        return self._store.list_level(prefix)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        self._store.delete(keys)
-
     def start_upload(self, key: str) -> MultipartUpload:
         return _LimitedUpload(self._store.start_upload(key), self._limiter, self._priority)
-
-    def list_uploads(self, prefix: str = "") -> Sequence[UnfinishedUpload]:
-        return self._store.list_uploads(prefix)
-
-    def abort_upload(self, key: str, upload_id: str) -> None:
-        self._store.abort_upload(key, upload_id)
-
-    def clock(self) -> datetime | None:
-        return self._store.clock()
 
     def close(self) -> None:
         self._limiter.close()

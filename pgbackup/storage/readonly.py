@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from datetime import datetime
+from collections.abc import Iterable
 from typing import NoReturn
 
 from pgbackup.errors import StorageError
-from pgbackup.storage.base import ByteStream, MultipartUpload, ObjectInfo, ObjectStore, UnfinishedUpload
+from pgbackup.storage.base import MultipartUpload
+from pgbackup.storage.forwarding import ForwardingStore
 
 
-class ReadOnlyStore:
+class ReadOnlyStore(ForwardingStore):
     """Passes reads on and refuses everything else."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    @property
-    def url(self) -> str:
-        return self._store.url
-
-    @property
-    def min_part_bytes(self) -> int:
-        return self._store.min_part_bytes
 
     def put(self, key: str, data: bytes) -> None:
         self._refuse("put", key)
@@ -34,41 +22,14 @@ class ReadOnlyStore:
     def replace(self, key: str, data: bytes, etag: str) -> bool:
         self._refuse("replace", key)
 
-    def get(self, key: str) -> bytes:
-        return self._store.get(key)
-
-    def get_with_etag(self, key: str) -> tuple[bytes, str]:
-        return self._store.get_with_etag(key)
-
-    def open_read(self, key: str) -> AbstractContextManager[ByteStream]:
-        return self._store.open_read(key)
-
-    def head(self, key: str) -> ObjectInfo | None:
-        return self._store.head(key)
-
-    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
-        return self._store.list(prefix, start_after=start_after)
-
-    def list_level(self, prefix: str = "") -> tuple[Sequence[ObjectInfo], Sequence[str]]:
-        return self._store.list_level(prefix)
-
     def delete(self, keys: Iterable[str]) -> None:
         self._refuse("delete", "objects")
 
     def start_upload(self, key: str) -> MultipartUpload:
         self._refuse("start_upload", key)
 
-    def list_uploads(self, prefix: str = "") -> Sequence[UnfinishedUpload]:
-        return self._store.list_uploads(prefix)
-
     def abort_upload(self, key: str, upload_id: str) -> None:
         self._refuse("abort_upload", key)
-
-    def clock(self) -> datetime | None:
-        return self._store.clock()
-
-    def close(self) -> None:
-        self._store.close()
 
     def _refuse(self, operation: str, key: str) -> NoReturn:
         raise StorageError(f"{operation} of {key} was refused: {self._store.url} is opened for reading only")

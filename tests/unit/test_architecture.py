@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "pgbackup").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -39,50 +37,53 @@ def _relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(_text(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
 
-@pytest.mark.parametrize("path", MODULES + TESTS, ids=_relative)
-def test_file_is_small(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_FILE_LINES, f"{lines} lines: split it by idea"
+def test_files_are_small() -> None:
+    """Split a larger one by idea."""
+    lines = {_relative(path): len(_text(path).splitlines()) for path in MODULES + TESTS}
+    assert {path: count for path, count in lines.items() if count > MAX_FILE_LINES} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_relative)
-def test_functions_fit_a_screen(path: Path) -> None:
-    long = {
-        f"{node.name} ({node.end_lineno - node.lineno + 1} lines)"
+def test_functions_fit_a_screen() -> None:
+    lines = {
+        f"{_relative(path)}: {node.name}": node.end_lineno - node.lineno + 1
+        for path in MODULES
         for node in _functions(path)
-        if node.end_lineno is not None and node.end_lineno - node.lineno + 1 > MAX_FUNCTION_LINES
+        if node.end_lineno is not None
     }
-    assert not long
+    assert {name: count for name, count in lines.items() if count > MAX_FUNCTION_LINES} == {}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_relative)
-def test_module_says_its_idea(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    docstring = ast.get_docstring(tree)
-    assert docstring, "a module opens with a docstring"
-    assert docstring[0].isupper() or not docstring[0].isalpha() or docstring.startswith("pgbackup")
+def test_modules_say_their_idea() -> None:
+    """A module opens with a docstring, and that with a capital letter."""
+    found = {_relative(path): ast.get_docstring(ast.parse(_text(path))) or "" for path in MODULES}
+    for path, docstring in found.items():
+        assert docstring, path
+        assert docstring[0].isupper() or not docstring[0].isalpha() or docstring.startswith("pgbackup"), path
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_relative)
-def test_module_is_named_for_its_one_concept(path: Path) -> None:
-    name = path.parent.name if path.name == "__init__.py" else path.stem
-    assert name not in BANNED_NAMES
-    if path.stem not in {"__init__", "__main__"}:
-        assert name not in sys.stdlib_module_names, "the name of a module of Python"
-        assert name not in LIBRARIES, "the name of a library"
+def test_modules_are_named_for_their_one_concept() -> None:
+    """Neither for everything and nothing, nor like a module of Python, nor like a library."""
+    for path in MODULES:
+        name = path.parent.name if path.name == "__init__.py" else path.stem
+        assert name not in BANNED_NAMES, path
+        if path.stem not in {"__init__", "__main__"}:
+            assert name not in sys.stdlib_module_names | LIBRARIES, path
 
 
-@pytest.mark.parametrize("path", MODULES + TESTS, ids=_relative)
-def test_annotations_are_lazy(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    if any(_functions(path)):
-        assert "from __future__ import annotations" in text
+def test_annotations_are_lazy() -> None:
+    for path in MODULES + TESTS:
+        if any(_functions(path)):
+            assert "from __future__ import annotations" in _text(path), path
 
 
 def test_every_test_mirrors_a_module() -> None:

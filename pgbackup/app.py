@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from pgbackup.config.settings import Settings
     from pgbackup.core.status import StatusSnapshot
     from pgbackup.core.worker_health import WorkerState
-    from pgbackup.engines.base import BackupOrder, Engine, ProgressSink, StopSignal
-    from pgbackup.engines.native.base_backup import BackupResult
-    from pgbackup.engines.native.check_report import CheckReport
-    from pgbackup.engines.native.expire import ExpiryRequest
-    from pgbackup.engines.native.wal_coverage import WalCoverage
-    from pgbackup.engines.native.wal_read import WalReader
+    from pgbackup.engines.backup.base_backup import BackupResult
+    from pgbackup.engines.base import ProgressSink, StopSignal
+    from pgbackup.engines.check.report import CheckReport
+    from pgbackup.engines.expire.expire import ExpiryRequest
+    from pgbackup.engines.port import BackupOrder, Engine
+    from pgbackup.engines.wal.coverage import WalCoverage
+    from pgbackup.engines.wal.read import WalReader
     from pgbackup.postgres.session import ServerFacts, Session
     from pgbackup.repository.codec import Codec
     from pgbackup.storage.base import ObjectStore
@@ -138,8 +139,8 @@ class App:
     @contextmanager
     def open_expiry(self, *, apply: bool, accept_missing: bool) -> Iterator[ExpiryRequest]:
         """The repository with the retention policy, read-only unless ``apply``; only who holds the lease removes."""
-        from pgbackup.engines.native.expire import ExpiryRequest
-        from pgbackup.engines.native.lease import Lease
+        from pgbackup.engines.expire.expire import ExpiryRequest
+        from pgbackup.engines.presence.lease import Lease
         from pgbackup.supervisor.from_settings import retention
 
         settings = self.settings
@@ -177,7 +178,7 @@ class App:
         store = self.open_readonly_store()
         if self.settings.engine != "native":
             return self.engine().wal_reader(store, system_identifier=system_identifier)
-        from pgbackup.engines.native.wal_read import WalReader
+        from pgbackup.engines.wal.read import WalReader
 
         return WalReader(store, self.codec(), system_identifier=system_identifier)
 
@@ -217,8 +218,8 @@ class App:
 
     def check(self) -> CheckReport:
         """Try everything that backups need of server and repository."""
-        from pgbackup.engines.native.check import CheckRequest, run_check
-        from pgbackup.engines.native.check_server import ServerRequest
+        from pgbackup.engines.check.check import CheckRequest, run_check
+        from pgbackup.engines.check.server import ServerRequest
 
         settings = self.settings
         flush = settings.wal_flush_interval if settings.engine == "native" else None
@@ -316,7 +317,7 @@ class App:
 
         ``max_rate``: bytes per second read from the server, else as the settings say.
         """
-        from pgbackup.engines.native.wal_coverage import choose_coverage
+        from pgbackup.engines.wal.coverage import choose_coverage
 
         settings, engine = self.settings, self.engine()
         with closing(self.open_store()) as store:
@@ -342,7 +343,7 @@ class App:
         permanent: bool = False,
         max_rate: int | None = None,
     ) -> BackupOrder:
-        from pgbackup.engines.base import BackupOrder
+        from pgbackup.engines.port import BackupOrder
         from pgbackup.storage.limited import Priority, at_priority
 
         at_low = at_priority(store, Priority.BASE_BACKUP)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pgbackup.core.lsn import Lsn, SegmentName, segments_covering
+from pgbackup.engines.backup.base_backup import BackupRequest, BackupResult, take_backup
 from pgbackup.engines.base import SilentProgress, StopSignal
-from pgbackup.engines.native.base_backup import BackupRequest, BackupResult, take_backup
 from pgbackup.errors import BackupError
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys

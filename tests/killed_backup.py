@@ -13,9 +13,9 @@ import sys
 import threading
 from typing import Any
 
+from pgbackup.engines.backup.base_backup import BackupRequest, take_backup
 from pgbackup.engines.base import SilentProgress
-from pgbackup.engines.native.base_backup import BackupRequest, take_backup
-from pgbackup.engines.native.wal_coverage import choose_coverage
+from pgbackup.engines.wal.coverage import choose_coverage
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.open import open_store
 from tests.base_backups import HOST, ZSTD

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from pgbackup.engines.backup.base_backup import BackupRequest, take_backup
 from pgbackup.engines.base import SilentProgress
-from pgbackup.engines.native.base_backup import BackupRequest, take_backup
-from pgbackup.engines.native.wal_coverage import choose_coverage
+from pgbackup.engines.wal.coverage import choose_coverage
 from pgbackup.repository import checksum_table
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.open import open_store

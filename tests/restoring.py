@@ -11,7 +11,7 @@ import pytest
 
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.recovery_target import Target
-from pgbackup.engines.native.restore import Restore, RestoreRequest, RestoreResult
+from pgbackup.engines.restore.restore import Restore, RestoreRequest, RestoreResult
 from pgbackup.errors import PgbackupError
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository.catalog_reader import read_catalog

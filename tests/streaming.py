@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgbackup.core.lsn import Lsn, SegmentName
-from pgbackup.engines.base import WalShipping
-from pgbackup.engines.native.lease import Lease
-from pgbackup.engines.native.wal_pieces import read_piece
-from pgbackup.engines.native.wal_progress import WalPosition, WalProgress
-from pgbackup.engines.native.wal_receiver import ReceiverOptions, WalReceiver
+from pgbackup.engines.presence.lease import Lease
+from pgbackup.engines.wal.pieces import read_piece
+from pgbackup.engines.wal.port import WalShipping
+from pgbackup.engines.wal.progress import WalPosition, WalProgress
+from pgbackup.engines.wal.receiver import ReceiverOptions, WalReceiver
 from pgbackup.errors import ObjectMissing
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys

@@ -11,7 +11,7 @@ from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
     from pgbackup.app import App
-    from pgbackup.engines.native.base_backup import BackupResult
+    from pgbackup.engines.backup.base_backup import BackupResult
 
 _SHOWN = 10
 

@@ -48,7 +48,7 @@ def command(app: App, *, directory: Path, name: str, restore_spec: str | None, p
     """
     from pgbackup.cli.progress import open_progress
     from pgbackup.core.recovery_target import Target
-    from pgbackup.engines.native.restore import Restore, RestoreRequest
+    from pgbackup.engines.restore.restore import Restore, RestoreRequest
     from pgbackup.repository.catalog_reader import read_catalog
 
     threads = min(pool_size or app.settings.download_concurrency, _MOST_THREADS)

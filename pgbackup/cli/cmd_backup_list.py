@@ -17,7 +17,7 @@ from pgbackup.cli.their_options import target_storage, tell_unused
 
 if TYPE_CHECKING:
     from pgbackup.app import App
-    from pgbackup.engines.native.backup_listing import ListedBackup
+    from pgbackup.engines.backup.listing import ListedBackup
 
 _COLUMNS = ("backup_name", "modified", "wal_file_name", "storage_name")
 _DETAILS = (
@@ -42,7 +42,7 @@ def command(app: App, *, name: str, detail: bool, pretty: bool, as_json: bool) -
 
     NAME or LATEST shows that one only, as with WAL-E. `pgbackup list` says more.
     """
-    from pgbackup.engines.native.backup_listing import list_backups, to_json
+    from pgbackup.engines.backup.listing import list_backups, to_json
 
     with closing(app.open_readonly_store(ask_server=True)) as store:
         tell_unused()

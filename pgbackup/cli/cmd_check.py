@@ -12,7 +12,7 @@ from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
     from pgbackup.app import App
-    from pgbackup.engines.native.check_report import CheckReport
+    from pgbackup.engines.check.report import CheckReport
 
 _SIGNS = {"ok": "ok", "warning": "WARNING", "failure": "FAILURE"}
 

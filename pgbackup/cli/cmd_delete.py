@@ -21,8 +21,8 @@ from pgbackup.core.retention_request import Before, Chain, NotDeletable, Retain,
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from pgbackup.engines.native.expire import ExpiryRequest, Look
-    from pgbackup.engines.native.expire_everything import Everything
+    from pgbackup.engines.expire.everything import Everything
+    from pgbackup.engines.expire.expire import ExpiryRequest, Look
 
 _USAGE = "write `delete retain [FULL|FIND_FULL] N`, `delete before [FIND_FULL] NAME|TIME` or `delete everything FORCE`"
 _NOT_HERE = {
@@ -95,7 +95,7 @@ def _point(text: str, now: datetime) -> str | datetime:
 
 
 def _delete(request: ExpiryRequest, wanted: Retain | Before, *, confirm: bool, as_json: bool) -> None:
-    from pgbackup.engines.native.expire import measure, run_expiry
+    from pgbackup.engines.expire.expire import measure, run_expiry
 
     seen = _look(request, wanted)
     if seen is None:
@@ -123,7 +123,7 @@ def _delete(request: ExpiryRequest, wanted: Retain | Before, *, confirm: bool, a
 
 def _look(request: ExpiryRequest, wanted: Retain | Before) -> tuple[ExpiryRequest, Look] | None:
     """The request with the policy that the words come to, and the plan; None when there is nothing to remove."""
-    from pgbackup.engines.native.expire import look
+    from pgbackup.engines.expire.expire import look
     from pgbackup.repository.catalog_reader import read_catalog
 
     catalog = read_catalog(request.store, request.codec, with_marks=False)
@@ -142,7 +142,7 @@ def _look(request: ExpiryRequest, wanted: Retain | Before) -> tuple[ExpiryReques
 
 
 def _delete_everything(app: OpensExpiry, words: Sequence[str], *, confirm: bool, as_json: bool) -> None:
-    from pgbackup.engines.native.expire_everything import look_at_everything, remove_everything
+    from pgbackup.engines.expire.everything import look_at_everything, remove_everything
 
     if list(words) not in ([], ["FORCE"]):
         raise click.UsageError(f"{_USAGE}.")

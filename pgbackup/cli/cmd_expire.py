@@ -12,7 +12,7 @@ from pgbackup.cli.output import emit_json, json_option
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from pgbackup.engines.native.expire import ExpiryRequest
+    from pgbackup.engines.expire.expire import ExpiryRequest
 
 
 class OpensExpiry(Protocol):
@@ -33,7 +33,7 @@ def command(app: OpensExpiry, *, apply: bool, accept_missing: bool, as_json: boo
     With --apply it removes them: first the seal of a backup, then its objects, then WAL that nothing needs any more.
     Exit 1 when expiry refuses, because the repository does not look healthy, or ended early.
     """
-    from pgbackup.engines.native.expire import look, measure, run_expiry
+    from pgbackup.engines.expire.expire import look, measure, run_expiry
 
     with app.open_expiry(apply=apply, accept_missing=accept_missing) as request:
         seen = look(request)

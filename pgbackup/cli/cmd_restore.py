@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pgbackup.app import App
     from pgbackup.core.recovery_plan import RecoveryPlan
     from pgbackup.core.recovery_target import Target
-    from pgbackup.engines.native.restore import Restore, RestoreRequest, RestoreResult
+    from pgbackup.engines.restore.restore import Restore, RestoreRequest, RestoreResult
 
 _TARGETS = ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "latest")
 _AFTERWARDS = (
@@ -80,7 +80,7 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
     Nothing is overwritten, and a restore that cannot succeed is refused before anything is written, with what could.
     """
     from pgbackup.cli.progress import open_progress
-    from pgbackup.engines.native.restore import Restore
+    from pgbackup.engines.restore.restore import Restore
     from pgbackup.repository.catalog_reader import read_catalog
 
     request = _request(app, directory, options)
@@ -101,8 +101,8 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
 
 
 def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreRequest:
-    from pgbackup.engines.native.restore import RestoreRequest
-    from pgbackup.engines.native.restore_commands import carried_environment
+    from pgbackup.engines.restore.commands import carried_environment
+    from pgbackup.engines.restore.restore import RestoreRequest
 
     return RestoreRequest(
         directory=Path(os.path.normpath(Path.cwd() / directory)),

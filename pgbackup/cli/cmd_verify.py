@@ -12,7 +12,7 @@ from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
     from pgbackup.app import App
-    from pgbackup.engines.native.verify import VerifyReport, WalScope
+    from pgbackup.engines.verify.verify import VerifyReport, WalScope
 
 _SHOWN = 50
 
@@ -36,7 +36,7 @@ def command(app: App, *, name: str | None, wal: WalScope, as_json: bool) -> None
     anything is damaged or missing.
     """
     from pgbackup.cli.progress import open_progress
-    from pgbackup.engines.native.verify import choose_backup, verify_backup
+    from pgbackup.engines.verify.verify import choose_backup, verify_backup
     from pgbackup.repository.catalog_reader import read_catalog
 
     codec = app.codec()

@@ -17,8 +17,8 @@ from pgbackup.cli.their_options import target_storage
 
 if TYPE_CHECKING:
     from pgbackup.app import App
-    from pgbackup.engines.native.restore_wal import FetchPlan
-    from pgbackup.engines.native.wal_read import WalReader
+    from pgbackup.engines.restore.wal import FetchPlan
+    from pgbackup.engines.wal.read import WalReader
 
 _OWN_FOLDER = ".pgbackup-prefetch"
 
@@ -49,8 +49,8 @@ def command(
     """
     if segment_bytes is not None:
         _prefetch_and_exit(app, segment, segment_bytes, _folder(path, tail=tail), tail=tail)
-    from pgbackup.engines.native.wal_fetch import check_arguments
-    from pgbackup.engines.native.wal_prefetch import note_position, take
+    from pgbackup.engines.restore.wal_fetch import check_arguments
+    from pgbackup.engines.restore.wal_prefetch import note_position, take
 
     check_arguments(segment, path)
     folder = _folder(path, tail=tail)
@@ -65,14 +65,14 @@ def command(
 
 
 def _fetch(app: App, name: str, path: Path, *, tail: bool) -> None:
-    from pgbackup.engines.native.wal_fetch import fetch
+    from pgbackup.engines.restore.wal_fetch import fetch
 
     reader, plan = _reader(app, tail=tail)
     fetch(reader, name, path, plan)
 
 
 def _reader(app: App, *, tail: bool) -> tuple[WalReader, FetchPlan | None]:
-    from pgbackup.engines.native.restore_wal import FOLDER, PLAN_NAME, FetchPlan
+    from pgbackup.engines.restore.wal import FOLDER, PLAN_NAME, FetchPlan
 
     plan = FetchPlan.read(Path(FOLDER) / PLAN_NAME) if tail else None
     # WAL-E's documents do not say whose a backup is: 0.
@@ -82,8 +82,8 @@ def _reader(app: App, *, tail: bool) -> tuple[WalReader, FetchPlan | None]:
 
 def _folder(path: Path, *, tail: bool) -> Path:
     """Where segments are fetched ahead: in the restore's own folder, else beside the destination."""
-    from pgbackup.engines.native.restore_commands import AHEAD
-    from pgbackup.engines.native.restore_wal import FOLDER
+    from pgbackup.engines.restore.commands import AHEAD
+    from pgbackup.engines.restore.wal import FOLDER
 
     return Path(FOLDER) / AHEAD if tail else path.parent / _OWN_FOLDER
 
@@ -91,7 +91,7 @@ def _folder(path: Path, *, tail: bool) -> Path:
 def _start_prefetch(name: str, path: Path, folder: Path, *, tail: bool) -> None:
     """Start the process that fetches ahead, detached, unless there is one."""
     from pgbackup.core.lsn import is_segment_name
-    from pgbackup.engines.native.wal_prefetch import only_one
+    from pgbackup.engines.restore.wal_prefetch import only_one
 
     if not is_segment_name(name):
         return
@@ -124,7 +124,7 @@ def _prefetch_and_exit(app: App, name: str, segment_bytes: int, folder: Path, *,
 
 def _prefetch(app: App, name: str, segment_bytes: int, folder: Path, *, tail: bool) -> None:
     from pgbackup.core.lsn import SegmentName
-    from pgbackup.engines.native.wal_prefetch import Prefetcher, only_one
+    from pgbackup.engines.restore.wal_prefetch import Prefetcher, only_one
 
     with only_one(folder) as alone:
         if not alone:

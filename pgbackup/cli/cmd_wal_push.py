@@ -25,7 +25,7 @@ def command(app: App, path: Path) -> None:
     For archive_command = 'pgbackup wal-push %p'. The same content there already is success, other content is an error:
     nothing is ever overwritten. Where `pgbackup run` streams, no archive_command is needed.
     """
-    from pgbackup.engines.native.wal_push import WalFileToPush, push_wal_file
+    from pgbackup.engines.wal.push import WalFileToPush, push_wal_file
 
     file = WalFileToPush.look_at(path)
     if file.page is not None and file.page.pg_major is not None:

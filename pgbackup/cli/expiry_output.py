@@ -12,8 +12,8 @@ from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
     from pgbackup.core.retention import ExpiryPlan, Verdict, WalRange
-    from pgbackup.engines.native.expire import ExpiryReport, Look
-    from pgbackup.engines.native.expire_objects import Removed
+    from pgbackup.engines.expire.expire import ExpiryReport, Look
+    from pgbackup.engines.expire.objects import Removed
 
 _COLUMNS = ("backup", "finished", ">stored", "", "reasons")
 

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import LastRun
 from pgbackup.engines.base import StopSignal
-from pgbackup.engines.native.expire import ExpiryReport, ExpiryRequest, run_expiry
-from pgbackup.engines.native.expire_record import read_record
+from pgbackup.engines.expire.expire import ExpiryReport, ExpiryRequest, run_expiry
+from pgbackup.engines.expire.record import read_record
 from pgbackup.errors import BackupError
 from pgbackup.repository.catalog_reader import read_catalog
 

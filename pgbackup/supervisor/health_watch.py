@@ -18,7 +18,7 @@ from pgbackup.core.health import evaluate
 from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, JobView, StreamView
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.base import StopSignal
-from pgbackup.engines.native.wal_progress import WalProgress
+from pgbackup.engines.wal.progress import WalProgress
 
 _EARLY_SECONDS = 300.0
 _EARLY_INTERVAL = 5.0

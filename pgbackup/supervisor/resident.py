@@ -20,14 +20,14 @@ from pgbackup.core.health_backups import done_at
 from pgbackup.core.health_facts import Health
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.core.worker_health import WorkerState
-from pgbackup.engines.base import Engine, StopSignal
-from pgbackup.engines.native.backup_seal import resume_seals
-from pgbackup.engines.native.expire import ExpiryRequest
-from pgbackup.engines.native.health_look import HealthLook, LookPorts
-from pgbackup.engines.native.lease import Lease
-from pgbackup.engines.native.resident_wal import ResidentWal
-from pgbackup.engines.native.wal_progress import WalProgress
-from pgbackup.engines.native.wal_receiver import ReceiverOptions, WalReceiver
+from pgbackup.engines.backup.seal import resume_seals
+from pgbackup.engines.base import StopSignal
+from pgbackup.engines.expire.expire import ExpiryRequest
+from pgbackup.engines.port import Engine
+from pgbackup.engines.presence.lease import Lease
+from pgbackup.engines.wal.progress import WalProgress
+from pgbackup.engines.wal.receiver import ReceiverOptions, WalReceiver
+from pgbackup.engines.wal.resident_wal import ResidentWal
 from pgbackup.engines.wale.tool_processes import own_children
 from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.session import Session
@@ -40,6 +40,7 @@ from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor import from_settings
 from pgbackup.supervisor.alert_desk import AlertDesk
 from pgbackup.supervisor.expire_job import ExpireJob
+from pgbackup.supervisor.health_look import HealthLook, LookPorts
 from pgbackup.supervisor.health_watch import HealthSources, HealthWatch
 from pgbackup.supervisor.latest_status import LatestStatus
 from pgbackup.supervisor.memory import release_free_memory

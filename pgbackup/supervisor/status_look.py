@@ -20,7 +20,6 @@ from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health import evaluate
 from pgbackup.core.status import StatusSnapshot
 from pgbackup.core.wal_clock import WalClock
-from pgbackup.engines.native.health_look import HealthLook, LookPorts
 from pgbackup.errors import ObjectMissing
 from pgbackup.postgres.session import Session
 from pgbackup.repository import keys
@@ -28,6 +27,7 @@ from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.from_settings import limits
+from pgbackup.supervisor.health_look import HealthLook, LookPorts
 from pgbackup.supervisor.slot_guard import SlotGuard
 from pgbackup.supervisor.status_snapshot import make_snapshot
 

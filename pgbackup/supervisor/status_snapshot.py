@@ -15,7 +15,7 @@ from pgbackup.core.slot_forecast import SlotSample
 from pgbackup.core.status import BackupStatus, OpenFinding, RunStatus, StatusSnapshot, Verdict, WalStatus
 from pgbackup.core.upload_totals import UploadTotals
 from pgbackup.core.worker_health import WorkerState
-from pgbackup.engines.native.wal_progress import WalPosition
+from pgbackup.engines.wal.progress import WalPosition
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 from pgbackup.core.health_facts import LastRun
 from pgbackup.engines.base import SilentProgress, StopSignal
-from pgbackup.engines.native.health_look import read_last_run, write_last_run
-from pgbackup.engines.native.verify import VerifyReport, choose_backup, verify_backup
+from pgbackup.engines.verify.verify import VerifyReport, choose_backup, verify_backup
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
+from pgbackup.supervisor.health_look import read_last_run, write_last_run
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The contract of engines (pgbackup/engines/base.py), as suites for every implementation.
+"""The contract of engines (pgbackup/engines/port.py), as suites for every implementation.
 
 A test module subclasses ``ShippingContract`` and gives it ``engine`` and ``store``; or ``EngineContract``, which needs
 a real server as well.
@@ -16,14 +16,15 @@ import pytest
 from pgbackup.core.lsn import MIB, SegmentName
 from pgbackup.core.recovery_target import Target
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.engines.base import BackupOrder, Engine, SilentProgress
-from pgbackup.engines.native.base_backup import BackupResult
-from pgbackup.engines.native.check_report import CheckReport
-from pgbackup.engines.native.expire import ExpiryRequest, run_expiry
-from pgbackup.engines.native.resident_wal import ResidentWal
-from pgbackup.engines.native.restore import Restore, RestoreRequest
-from pgbackup.engines.native.upload_stats import UploadStats
-from pgbackup.engines.native.wal_events import Durable, Failed, WakeableQueue
+from pgbackup.engines.backup.base_backup import BackupResult
+from pgbackup.engines.base import SilentProgress
+from pgbackup.engines.check.report import CheckReport
+from pgbackup.engines.expire.expire import ExpiryRequest, run_expiry
+from pgbackup.engines.port import BackupOrder, Engine
+from pgbackup.engines.restore.restore import Restore, RestoreRequest
+from pgbackup.engines.wal.events import Durable, Failed, WakeableQueue
+from pgbackup.engines.wal.resident_wal import ResidentWal
+from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.errors import NotInArchive, WrongCluster
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys

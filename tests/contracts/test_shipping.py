@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pgbackup.engines.base import Engine
 from pgbackup.engines.native.engine import NativeEngine, NativeOptions
+from pgbackup.engines.port import Engine
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.file import FileStore
 from pgbackup.storage.memory import MemoryStore

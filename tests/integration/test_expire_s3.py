@@ -9,7 +9,7 @@ import pytest
 
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.engines.native.expire import ExpiryRequest, run_expiry
+from pgbackup.engines.expire.expire import ExpiryRequest, run_expiry
 from pgbackup.errors import DeleteRefused, StoreDenied
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog

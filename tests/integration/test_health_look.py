@@ -14,8 +14,7 @@ from pgbackup.core.health import evaluate
 from pgbackup.core.health_facts import Health, HealthLimits, LastRun
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.core.wal_clock import WalClock
-from pgbackup.engines.native.health_look import HealthLook, LookPorts, write_last_run
-from pgbackup.engines.native.lease import Lease
+from pgbackup.engines.presence.lease import Lease
 from pgbackup.errors import StoreDenied, StoreUnavailable
 from pgbackup.postgres.server_look import look
 from pgbackup.postgres.session import Session
@@ -24,6 +23,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.storage.memory import MemoryStore
+from pgbackup.supervisor.health_look import HealthLook, LookPorts, write_last_run
 from tests.base_backups import take
 from tests.fix_postgres import ServerFactory
 from tests.streaming import ZSTD, Streaming, flush_lsn, streaming

@@ -13,7 +13,7 @@ import pytest
 
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.recovery_target import Target
-from pgbackup.engines.native.restore_wal import FOLDER
+from pgbackup.engines.restore.wal import FOLDER
 from pgbackup.errors import RestoreError
 from pgbackup.postgres.recovery_settings import BLOCK_BEGIN, read_settings
 from pgbackup.postgres.server_process import wait_until

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pgbackup.engines.native import restore_files, restore_place
-from pgbackup.engines.native.restore_place import CONTROL_TEMPORARY, MARKER
+from pgbackup.engines.restore import files, place
+from pgbackup.engines.restore.place import CONTROL_TEMPORARY, MARKER
 from pgbackup.errors import CorruptObject, RestoreError, StoreUnavailable
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
@@ -36,7 +36,7 @@ def repository(make_server, source) -> Repository:
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 8])
 def test_a_restore_that_failed_is_repeated(repository, source, monkeypatch, at):
-    monkeypatch.setattr(restore_files, "_RETRY_SECONDS", ())
+    monkeypatch.setattr(files, "_RETRY_SECONDS", ())
     directory = repository.factory.new_directory("target")
     restore = repository.prepare(directory=directory)
     plan = restore.plan()
@@ -61,7 +61,7 @@ def test_a_restore_that_failed_is_repeated(repository, source, monkeypatch, at):
 
 
 def test_a_store_that_is_away_for_a_while_is_waited_for(repository, source, monkeypatch):
-    monkeypatch.setattr(restore_files, "_RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(files, "_RETRY_SECONDS", (0.01, 0.01))
     restore = repository.prepare()
     plan = restore.plan()
     failures = 2
@@ -85,7 +85,7 @@ KILLED = """
 import sys, os, signal, threading
 sys.path.insert(0, {root!r})
 from pathlib import Path
-from pgbackup.engines.native.restore import Restore, RestoreRequest
+from pgbackup.engines.restore.restore import Restore, RestoreRequest
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.file import FileStore
@@ -147,7 +147,7 @@ def test_two_restores_into_one_directory(repository):
 
 
 def test_a_restore_with_tablespaces_that_failed_is_repeated(make_server, source, monkeypatch):
-    monkeypatch.setattr(restore_files, "_RETRY_SECONDS", ())
+    monkeypatch.setattr(files, "_RETRY_SECONDS", ())
     location = make_server.new_directory("fast")
     source.execute(f"CREATE TABLESPACE fast LOCATION '{location}'")
     source.execute("CREATE TABLE there TABLESPACE fast AS SELECT g FROM generate_series(1, 1000) g")
@@ -214,7 +214,7 @@ def test_a_file_or_a_directory_that_cannot_be_made(repository, workspace):
 
 def test_not_enough_space(repository, monkeypatch):
     directory = repository.factory.new_directory("target")
-    monkeypatch.setattr(restore_place, "_free_bytes", lambda _: 90 << 20)
+    monkeypatch.setattr(place, "_free_bytes", lambda _: 90 << 20)
     with pytest.raises(RestoreError, match="not enough space") as caught:
         repository.restore(directory=directory)
     assert "0.1 GiB free" in caught.value.detail

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pgbackup.core.recovery_target import Target
-from pgbackup.engines.native.restore_commands import AHEAD
-from pgbackup.engines.native.restore_wal import FOLDER, PLAN_NAME
+from pgbackup.engines.restore.commands import AHEAD
+from pgbackup.engines.restore.wal import FOLDER, PLAN_NAME
 from pgbackup.errors import PgbackupError
 from pgbackup.postgres.recovery_settings import read_settings
 from pgbackup.postgres.server_process import wait_until

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pgbackup.engines.native import restore_place
-from pgbackup.engines.native.restore_place import MARKER
+from pgbackup.engines.restore import place
+from pgbackup.engines.restore.place import MARKER
 from pgbackup.errors import RestoreError
 from tests.restoring import SETTINGS, Repository, filled
 
@@ -52,7 +52,7 @@ def test_a_tablespace_that_another_restore_fills_is_refused(with_tablespace, mak
 def test_killed_at_the_very_end_it_can_be_repeated(with_tablespace, make_server, monkeypatch):
     repository, location = with_tablespace
     directory, new = make_server.new_directory("data"), make_server.new_directory("new")
-    real, calls = restore_place.flush_folder, []
+    real, calls = place.flush_folder, []
 
     def killed(path: Path) -> None:
         calls.append(path)
@@ -60,7 +60,7 @@ def test_killed_at_the_very_end_it_can_be_repeated(with_tablespace, make_server,
             raise KeyboardInterrupt
         real(path)
 
-    monkeypatch.setattr(restore_place, "flush_folder", killed)
+    monkeypatch.setattr(place, "flush_folder", killed)
     with pytest.raises(KeyboardInterrupt):
         repository.restore(directory=directory, tablespace_map={location: str(new)})
     monkeypatch.undo()

@@ -13,9 +13,9 @@ import pytest
 
 from pgbackup.core.retention import RetentionPolicy, plan_expiry
 from pgbackup.engines.base import SilentProgress
-from pgbackup.engines.native.verify import choose_backup, verify_backup
-from pgbackup.engines.native.wal_fetch import fetch
-from pgbackup.engines.native.wal_read import WalReader
+from pgbackup.engines.restore.wal_fetch import fetch
+from pgbackup.engines.verify.verify import choose_backup, verify_backup
+from pgbackup.engines.wal.read import WalReader
 from pgbackup.errors import CorruptObject, RestoreError
 from pgbackup.repository import codec_lzop, keys
 from pgbackup.repository.catalog_reader import read_catalog

@@ -20,7 +20,7 @@ from nacl import bindings as sodium
 from pgbackup.core.recovery_target import Target
 from pgbackup.core.retention import RetentionPolicy, plan_expiry
 from pgbackup.engines.base import SilentProgress
-from pgbackup.engines.native.verify import choose_backup, verify_backup
+from pgbackup.engines.verify.verify import choose_backup, verify_backup
 from pgbackup.errors import CorruptObject, RestoreError
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog

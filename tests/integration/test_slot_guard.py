@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from pgbackup.core.lsn import Lsn
-from pgbackup.engines.native.stream_pause import StreamPause
+from pgbackup.engines.wal.stream_pause import StreamPause
 from pgbackup.errors import SlotBusy
 from pgbackup.postgres.replication import ReplicationConnection
 from pgbackup.postgres.session import Session

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgbackup.core.lsn import MIB
-from pgbackup.engines.native.wal_events import Durable, Failed
+from pgbackup.engines.wal.events import Durable, Failed
 from pgbackup.engines.wale import shipping, tool
 from pgbackup.engines.wale.engine import ToolEngine
 from pgbackup.engines.wale.tool_processes import MARK

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pgbackup.engines.base import SilentProgress
-from pgbackup.engines.native.verify import WalScope, choose_backup, verify_backup
-from pgbackup.engines.native.verify_report import VerifyReport
-from pgbackup.engines.native.wal_push import push_wal_file
+from pgbackup.engines.verify.report import VerifyReport
+from pgbackup.engines.verify.verify import WalScope, choose_backup, verify_backup
+from pgbackup.engines.wal.push import push_wal_file
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog

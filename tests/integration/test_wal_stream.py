@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pgbackup.core.lsn import MIB, SegmentName
-from pgbackup.engines.native.wal_segment import PIECE_BYTES
+from pgbackup.engines.wal.segment import PIECE_BYTES
 from pgbackup.errors import StoreUnavailable
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys

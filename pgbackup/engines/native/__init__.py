@@ -1,1 +1,1 @@
-"""The native engine: streaming WAL, base backups, restore, verification over the replication protocol."""
+"""The native engine: everything done by ourselves, over the replication protocol."""

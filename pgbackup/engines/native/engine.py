@@ -9,13 +9,14 @@ from typing import Literal
 from pgbackup.config.settings import Settings
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.retention import ExpiryPlan
-from pgbackup.engines.base import BackupOrder, ProgressSink, StopSignal
-from pgbackup.engines.native.base_backup import BackupRequest, BackupResult, take_backup
-from pgbackup.engines.native.check_report import CheckReport
-from pgbackup.engines.native.check_server import ServerLook
-from pgbackup.engines.native.wal_push import WalFileToPush, push_wal_file
-from pgbackup.engines.native.wal_read import WalReader
-from pgbackup.engines.native.wal_shipping import NativeShipping
+from pgbackup.engines.backup.base_backup import BackupRequest, BackupResult, take_backup
+from pgbackup.engines.base import ProgressSink, StopSignal
+from pgbackup.engines.check.report import CheckReport
+from pgbackup.engines.check.server import ServerLook
+from pgbackup.engines.port import BackupOrder
+from pgbackup.engines.wal.push import WalFileToPush, push_wal_file
+from pgbackup.engines.wal.read import WalReader
+from pgbackup.engines.wal.shipping import NativeShipping
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 

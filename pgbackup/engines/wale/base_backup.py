@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 
 from pgbackup.core.catalog import Backup
 from pgbackup.core.lsn import Lsn
-from pgbackup.engines.base import BackupOrder, ProgressSink, StopSignal
-from pgbackup.engines.native.backup_leftovers import clean_leftovers
-from pgbackup.engines.native.base_backup import BackupResult
+from pgbackup.engines.backup.base_backup import BackupResult
+from pgbackup.engines.backup.leftovers import clean_leftovers
+from pgbackup.engines.base import ProgressSink, StopSignal
+from pgbackup.engines.port import BackupOrder
 from pgbackup.engines.wale.diagnosis import WAL_E_TOO_OLD
 from pgbackup.engines.wale.dialects import NO_DATA_HINT, PushOptions
 from pgbackup.engines.wale.driver import ToolDriver

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgbackup.core.lsn import MIB
-from pgbackup.engines.native.check_report import CheckReport
-from pgbackup.engines.native.check_server import ServerLook
+from pgbackup.engines.check.report import CheckReport
+from pgbackup.engines.check.server import ServerLook
 from pgbackup.engines.wale.base_backup import ToolBackup, refuse_what_cannot_work
 from pgbackup.engines.wale.dialects import NO_DATA_HINT
 from pgbackup.postgres.session import Session

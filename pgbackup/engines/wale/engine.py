@@ -9,11 +9,12 @@ from pathlib import Path
 from pgbackup.core.catalog import Backup, Catalog
 from pgbackup.core.retention import ExpiryPlan
 from pgbackup.core.tool_delete import oldest_to_keep
-from pgbackup.engines.base import BackupOrder, ProgressSink, StopSignal
-from pgbackup.engines.native.base_backup import BackupResult
-from pgbackup.engines.native.check_report import CheckReport
-from pgbackup.engines.native.check_server import ServerLook
-from pgbackup.engines.native.wal_push import WalFileToPush, claim_for
+from pgbackup.engines.backup.base_backup import BackupResult
+from pgbackup.engines.base import ProgressSink, StopSignal
+from pgbackup.engines.check.report import CheckReport
+from pgbackup.engines.check.server import ServerLook
+from pgbackup.engines.port import BackupOrder
+from pgbackup.engines.wal.push import WalFileToPush, claim_for
 from pgbackup.engines.wale.base_backup import LONGEST_SECONDS, ToolBackup, take_tool_backup
 from pgbackup.engines.wale.check import ToolCheck
 from pgbackup.engines.wale.shipping import ToolShipping

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from pgbackup.core.lsn import is_segment_name
 from pgbackup.core.stop import StopSignal
-from pgbackup.engines.native.upload_stats import UploadStats
-from pgbackup.engines.native.wal_events import WakeableQueue
+from pgbackup.engines.wal.events import WakeableQueue
+from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.engines.wale.driver import ToolDriver
 from pgbackup.engines.wale.spool import Spool, SpooledFile
 from pgbackup.engines.wale.uploads import ToolUploads

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.stop import StopSignal
-from pgbackup.engines.native.upload_stats import UploadStats
-from pgbackup.engines.native.wal_events import Durable, Failed, WakeableQueue
-from pgbackup.engines.native.wal_segment import Piece
+from pgbackup.engines.wal.events import Durable, Failed, WakeableQueue
+from pgbackup.engines.wal.segment import Piece
+from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.engines.wale.spool import Spool, SpooledFile
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectInfo, ObjectStore

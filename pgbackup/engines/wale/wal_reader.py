@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from pgbackup.core.lsn import MAX_SEGMENT_BYTES, is_segment_name
-from pgbackup.engines.native.wal_read import WalReader
+from pgbackup.engines.wal.read import WalReader
 from pgbackup.engines.wale.driver import ToolDriver
 from pgbackup.engines.wale.shipping import time_for
 from pgbackup.engines.wale.spool import Spool

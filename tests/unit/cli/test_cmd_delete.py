@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from pgbackup.cli.cmd_delete import command
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.engines.native.expire import ExpiryRequest
-from pgbackup.engines.native.lease import Lease
+from pgbackup.engines.expire.expire import ExpiryRequest
+from pgbackup.engines.presence.lease import Lease
 from pgbackup.errors import CheckFailed, DeleteRefused
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore

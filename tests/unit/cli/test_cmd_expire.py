@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from pgbackup.cli.cmd_expire import command
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.engines.native.expire import ExpiryRequest
+from pgbackup.engines.expire.expire import ExpiryRequest
 from pgbackup.errors import CheckFailed
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore

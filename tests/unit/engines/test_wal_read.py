@@ -10,9 +10,9 @@ import pytest
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.recovery_path import WalFile
 from pgbackup.core.timeline import TimelineHistory, parse_history
-from pgbackup.engines.native.restore_wal import FetchPlan
-from pgbackup.engines.native.wal_fetch import check_arguments, fetch
-from pgbackup.engines.native.wal_read import WalReader
+from pgbackup.engines.restore.wal import FetchPlan
+from pgbackup.engines.restore.wal_fetch import check_arguments, fetch
+from pgbackup.engines.wal.read import WalReader
 from pgbackup.errors import ConfigError, CorruptObject, NotInArchive, RestoreError, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression

@@ -9,7 +9,7 @@ import pytest
 
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.engines.native.expire import ExpiryRequest
+from pgbackup.engines.expire.expire import ExpiryRequest
 from pgbackup.errors import BackupError, DeleteRefused
 from pgbackup.repository import keys
 from pgbackup.supervisor.expire_job import ExpireJob

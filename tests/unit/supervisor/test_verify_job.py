@@ -6,8 +6,8 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 from pgbackup.core.lsn import Lsn
-from pgbackup.engines.native.health_look import read_last_run
 from pgbackup.repository import keys
+from pgbackup.supervisor.health_look import read_last_run
 from pgbackup.supervisor.verify_job import VerifyJob
 from tests.made_backup import MadeRepository
 from tests.made_wal import MadeWal

@@ -1,0 +1,166 @@
+"""The copy: everything that the server sends, stored, and every file checked against the server's own manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pgbackup.engines.backup.pipeline import CHECKSUM_ALGORITHM, BackupPipeline
+from pgbackup.engines.backup.uploads import BackupUploads
+from pgbackup.engines.base import ProgressSink, StopSignal
+from pgbackup.errors import BackupError, PostgresError
+from pgbackup.postgres.base_backup_stream import BackupEnd, BaseBackupStream
+from pgbackup.postgres.base_backup_wire import ArchiveBegins, BackupMessage, ManifestBegins
+from pgbackup.repository import keys
+from pgbackup.repository.codec import Codec
+from pgbackup.repository.documents import files_metadata
+from pgbackup.repository.manifest import ManifestReader
+from pgbackup.repository.tar_header import TarProblem
+from pgbackup.repository.tar_split import PG_CONTROL, TarSplitter, is_dropped
+from pgbackup.storage.base import ObjectStore
+
+_ENCODER_THREADS = 2
+_PIECE_BYTES = 1 << 18
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A complete copy: how much it is, and every object that was stored, with its size."""
+
+    end: BackupEnd
+    files: int
+    raw_bytes: int
+    stored_bytes: int
+    objects: dict[str, int]
+
+
+class BackupCopy:
+    """Copies one base backup under one name. ``run``, then ``close`` in any case."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        codec: Codec,
+        backup: str,
+        *,
+        part_bytes: int,
+        concurrency: int,
+        progress: ProgressSink,
+        stop: StopSignal,
+    ) -> None:
+        self._store = store
+        self._codec = codec
+        self._backup = backup
+        self._stop = stop
+        self.uploads = BackupUploads(store, concurrency=concurrency)
+        self._pipeline = BackupPipeline(
+            self.uploads, codec, backup, encoder_threads=_encoder_threads(), progress=progress, stop=stop
+        )
+        self._splitter = TarSplitter(self._pipeline, part_bytes)
+
+    def run(self, stream: BaseBackupStream, *, refuse_damaged_pages: bool) -> Copied:
+        """Copy to the end. Raises BackupError for what must not be sealed, and what server and store raise."""
+        manifest_key = self._receive(stream.messages(self._stop))
+        end = stream.end()
+        if end.damaged and refuse_damaged_pages:
+            raise BackupError(
+                f"pages are damaged in {describe_damage(end.damaged)}",
+                hint="Repair the server's storage; PGBACKUP_PAGE_CHECKSUMS=mark stores such a backup with a mark.",
+            )
+        self._pipeline.finish()
+        self._compare(manifest_key)
+        tars = sum(size for key, size in self.uploads.stored.items() if key != manifest_key)
+        names = files_metadata(((entry.path, entry.mtime) for entry in self._pipeline.files), end.damaged)
+        self.uploads.write(keys.files_metadata(self._backup), _batched(names))
+        return Copied(end, len(self._pipeline.files), self._pipeline.raw_bytes, tars, self.uploads.stored)
+
+    def close(self) -> bool:
+        """Stop the threads. Returns whether nothing of an unfinished copy can arrive in the store any more."""
+        ended = self._pipeline.abandon()
+        quiet = self.uploads.close()
+        self._pipeline.files.close()
+        return ended and quiet
+
+    def _receive(self, messages: Iterator[BackupMessage]) -> str:
+        """Feed what comes to the splitter, and the manifest to its object; returns the manifest's key."""
+        manifest_key, in_archive = "", False
+        feed = self._splitter.feed
+        try:
+            for message in messages:
+                if isinstance(message, memoryview):
+                    feed(message)
+                    continue
+                if in_archive:
+                    self._splitter.end_archive()
+                in_archive = isinstance(message, ArchiveBegins)
+                if isinstance(message, ArchiveBegins):
+                    self._splitter.begin_archive(message.oid)
+                elif isinstance(message, ManifestBegins):
+                    manifest_key = self._pipeline.open_manifest()
+                    feed = self._pipeline.write_manifest
+        except TarProblem as exc:
+            raise PostgresError("the server's tar cannot be read", detail=str(exc)) from exc
+        if not manifest_key or not self._splitter.has_control:
+            raise PostgresError(f"the server sent no {PG_CONTROL if manifest_key else 'backup manifest'}")
+        self._pipeline.close_manifest()
+        return manifest_key
+
+    def _compare(self, manifest_key: str) -> None:
+        """Every file of the manifest has passed with its size and checksum, and none besides.
+
+        The manifest is read back from the store, so its object is proven readable too.
+        """
+        problems: list[str] = []
+        known = 0
+        with self._store.open_read(manifest_key) as source:
+            for file in ManifestReader(manifest_key, self._codec.open(manifest_key, source)):
+                if is_dropped(file.path):
+                    continue
+                entry = self._pipeline.files.get(file.path)
+                known += entry is not None
+                if entry is None:
+                    problems.append(f"{file.path} was not sent")
+                elif entry.size_bytes != file.size_bytes:
+                    problems.append(f"{file.path} has {entry.size_bytes} bytes, not {file.size_bytes}")
+                elif file.checksum_algorithm != CHECKSUM_ALGORITHM or entry.checksum != file.checksum:
+                    problems.append(f"{file.path} has another checksum")
+                if len(problems) >= _SHOWN:
+                    break
+        if not problems and known != len(self._pipeline.files):
+            problems.append(f"{len(self._pipeline.files) - known} files were sent that it does not name")
+        if problems:
+            raise BackupError(
+                "what was received is not what the server's manifest says",
+                detail="; ".join(problems),
+                hint="Start the backup again; if it happens again, check the memory of both machines.",
+            )
+
+
+def describe_damage(damaged: dict[str, list[int]]) -> str:
+    """Files and blocks, for people."""
+    shown = [
+        f"{path} (block {', '.join(map(str, blocks[:_SHOWN]))})" if blocks else path
+        for path, blocks in sorted(damaged.items())[:_SHOWN]
+    ]
+    more = len(damaged) - len(shown)
+    return ", ".join(shown) + (f" and {more} more files" if more > 0 else "")
+
+
+def _encoder_threads() -> int:
+    """Two compress beside the thread that feeds them; with one processor that would only cost."""
+    return _ENCODER_THREADS if len(os.sched_getaffinity(0)) > 1 else 0
+
+
+def _batched(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Many small pieces as few larger ones."""
+    batch: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece)
+        if size >= _PIECE_BYTES:
+            yield b"".join(batch)
+            batch, size = [], 0
+    yield b"".join(batch)

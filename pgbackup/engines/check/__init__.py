@@ -1,0 +1,1 @@
+"""Is everything as backups need it: the server, the store, the key."""

@@ -1,0 +1,1 @@
+"""What retention lets go: decided, recorded, removed."""

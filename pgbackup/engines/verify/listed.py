@@ -1,0 +1,56 @@
+"""The files of a WAL-G backup, read back and compared with the backup's own list of files.
+
+WAL-G has no checksums of files. What can be said: every file that the list names is in a tar, once, and nothing else
+is; increments are well-formed. What is in the files only the compression's checksum vouches for.
+"""
+
+from __future__ import annotations
+
+from pgbackup.core.catalog import Backup
+from pgbackup.engines.verify.report import Findings
+from pgbackup.repository import keys
+from pgbackup.repository.increment import read_increment
+from pgbackup.repository.tar_read import Member
+from pgbackup.repository.walg_file_table import WalgFileTable
+from pgbackup.repository.walg_files import UTILITY_FILES
+
+_NAMED = 100
+
+
+class ListedFiles:
+    """The list of one backup of a chain. Safe for threads."""
+
+    def __init__(self, table: WalgFileTable, level: int) -> None:
+        self._table = table
+        self._level = level
+
+    def note_missing_list(self, backup: Backup, findings: Findings) -> None:
+        if not self._table.has_list(self._level):
+            findings.note(f"{backup.name} has no list of its files: whether all are there could not be checked")
+
+    def check_member(self, key: str, member: Member, findings: Findings) -> None:
+        """Compare a member with the list, and read an increment to its end. Raises CorruptObject."""
+        if not self._table.has_list(self._level):
+            return
+        part = self._table.part_of(self._level, member.name)
+        if member.kind != "file":
+            self._table.bring(self._level, member.name)
+        elif part is None:
+            if member.name not in UTILITY_FILES:
+                findings.add("unexpected", key, f"it holds the file {member.name!r}, which the backup does not list")
+        elif part == "none":
+            findings.add("unexpected", key, f"it holds the file {member.name!r}, which is listed as unchanged")
+        elif not self._table.bring(self._level, member.name) and member.name not in UTILITY_FILES:
+            findings.add("unexpected", key, f"it holds the file {member.name!r}, which another object brought")
+        if part == "increment" and member.kind == "file":
+            for _ in read_increment(key, member).pages:
+                pass
+
+    def check_complete(self, backup: Backup, findings: Findings) -> None:
+        """Name what no tar has brought. For use when all tars were read to their ends."""
+        folder = keys.tar_folder(backup.name)
+        missing = list(self._table.missing(self._level, needed_only=False))
+        for path in missing[:_NAMED]:
+            findings.add("missing", folder, f"the file {path!r} of the backup is in no object")
+        if len(missing) > _NAMED:
+            findings.add("missing", folder, f"{len(missing) - _NAMED} more files of the backup are in no object")

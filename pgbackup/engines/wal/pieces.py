@@ -1,0 +1,215 @@
+"""The stored pieces of one open segment: put, checked against other writers, merged, removed.
+
+Pieces are immutable and put if absent. After each put the folder is listed, and a piece that we neither wrote nor
+compared stops the confirmation: the caller receives the segment again and compares it with everything stored. So two
+writers that diverge inside one segment cannot both confirm: whoever lists second sees the other.
+
+Many small pieces (a commit each, with a flush interval of 0) are merged: the merged piece is put first, and only when
+it is durable are the pieces that it repeats removed, so the stored bytes never shrink. Sizes double from merge to
+merge, as in a binary counter; that bounds the number of pieces to MERGE_COUNT plus a few, and the merged bytes to
+PIECE_BYTES.
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from pgbackup.core.lsn import SegmentName
+from pgbackup.engines.wal.segment import PIECE_BYTES, Piece, StoredPiece
+from pgbackup.errors import OTHER_WRITER_HINT, CorruptObject, ObjectMissing, PgbackupError, WrongCluster
+from pgbackup.repository import keys
+from pgbackup.repository.codec import Codec
+from pgbackup.storage.base import ObjectStore
+from pgbackup.storage.tidying import tidy
+
+MERGE_COUNT = 64
+_SMALL_BYTES = PIECE_BYTES // MERGE_COUNT
+_LOADERS = 4
+_LOAD_TRIES = 5
+
+
+class PiecesChanged(PgbackupError):
+    """Somebody else wrote pieces of this segment: receive it again and compare."""
+
+    retryable = True
+
+
+def load_stored(store: ObjectStore, codec: Codec, segment: SegmentName) -> list[StoredPiece]:
+    """Every stored piece of a segment with the CRC of its bytes. Raises CorruptObject for a damaged one.
+
+    Another process may still be merging them: what has gone since the listing is looked for under its new name.
+    """
+    for _ in range(_LOAD_TRIES):
+        try:
+            return _load_listed(store, codec, segment)
+        except ObjectMissing:
+            continue
+    return _load_listed(store, codec, segment)
+
+
+def _load_listed(store: ObjectStore, codec: Codec, segment: SegmentName) -> list[StoredPiece]:
+    names = [name for info in store.list(keys.pieces_folder(str(segment))) if (name := keys.parse_piece(info.key))]
+
+    def load(name: keys.PieceName) -> StoredPiece:
+        return StoredPiece(name.key, name.first, name.end, zlib.crc32(read_piece(store, codec, name)))
+
+    with ThreadPoolExecutor(_LOADERS, thread_name_prefix="piece-load") as pool:
+        return list(pool.map(load, names))
+
+
+def read_piece(store: ObjectStore, codec: Codec, name: keys.PieceName) -> bytes:
+    """The bytes of one piece. Raises CorruptObject when they are not as many as its name says."""
+    data = codec.decode(name.key, store.get(name.key), limit=name.end - name.first)
+    if len(data) != name.end - name.first:
+        raise CorruptObject(name.key, f"it holds {len(data)} bytes instead of {name.end - name.first}")
+    return data
+
+
+class PieceStore:
+    """The pieces of one segment, as this process knows them. Thread-safe."""
+
+    def __init__(self, store: ObjectStore, codec: Codec, segment: SegmentName, known: Iterable[str] = ()) -> None:
+        self._store = store
+        self._codec = codec
+        self._segment = str(segment)
+        self._lock = threading.Lock()
+        self._merging = threading.Lock()
+        self._known: set[str] = set(known)
+        self._mergeable: list[Piece] = []
+
+    def put(self, piece: Piece) -> int:
+        """Make a piece durable, and see that nobody else writes here. Returns the bytes stored, 0 if it was there.
+
+        Raises WrongCluster when other bytes have its name, PiecesChanged when an unknown piece is there.
+        """
+        stored_bytes = self._put(piece)
+        with self._lock:
+            self._remember(piece)
+        self._look_for_others()
+        return stored_bytes
+
+    def _put(self, piece: Piece) -> int:
+        key = keys.piece(self._segment, piece.first, piece.end, self._codec.extension)
+        data = b"".join(piece.blocks)
+        with self._lock:
+            self._known.add(key)
+        encoded = self._codec.encode(data)
+        if self._store.put_if_absent(key, encoded):
+            return len(encoded)
+        try:
+            stored = self._store.get(key)
+        except ObjectMissing as gone:
+            raise PiecesChanged(f"another writer removed {key} while it was compared") from gone
+        if self._codec.decode(key, stored, limit=len(data)) != data:
+            raise WrongCluster(
+                f"the stored piece {key} holds other bytes",
+                hint=OTHER_WRITER_HINT,
+            )
+        return 0
+
+    def _remember(self, piece: Piece) -> None:
+        """Keep the bytes of small pieces, which may be merged; a large one ends what can be merged with it."""
+        if piece.end - piece.first > _SMALL_BYTES:
+            self._mergeable.clear()
+        else:
+            self._mergeable.append(piece)
+
+    def _look_for_others(self) -> None:
+        listed = {info.key for info in self._store.list(keys.pieces_folder(self._segment))}
+        with self._lock:
+            others = sorted(key for key in listed - self._known if keys.parse_piece(key))
+        if others:
+            raise PiecesChanged(f"another writer stored {others[0]}")
+
+    def merge_if_many(self) -> None:
+        """Merge the newest pieces when there are many of them; a merge that is under way is enough."""
+        if self._merging.acquire(blocking=False):
+            try:
+                self._merge()
+            finally:
+                self._merging.release()
+
+    def _merge(self) -> None:
+        with self._lock:
+            chosen = _to_merge(self._mergeable)
+        if not chosen:
+            return
+        merged = Piece(chosen[0].first, chosen[-1].end, tuple(b for piece in chosen for b in piece.blocks))
+        merged = Piece(merged.first, merged.end, (b"".join(merged.blocks),))
+        self._put(merged)
+        gone = [keys.piece(self._segment, p.first, p.end, self._codec.extension) for p in chosen]
+        tidy(self._store, gone)
+        with self._lock:
+            if chosen[0] not in self._mergeable:
+                # A large piece came meanwhile: nothing before it is merged any more, this one neither.
+                return
+            index = self._mergeable.index(chosen[0])
+            newer = self._mergeable[index + len(chosen) :]
+            del self._mergeable[index:]
+            for piece in (merged, *newer):
+                self._remember(piece)
+            # They stay known: a listing that began before the removal may still show them.
+
+    def compare_others(self, whole_key: str) -> None:
+        """The whole segment is stored: before it is confirmed, compare it with pieces that we do not know.
+
+        Raises WrongCluster for one that differs: its bytes may have been confirmed to another server. Raises
+        PiecesChanged when one goes meanwhile.
+        """
+        with self._lock:
+            known = set(self._known)
+        others = [name for name in self._listed() if name.key not in known]
+        if others:
+            try:
+                compare_with_whole(self._store, self._codec, whole_key, others)
+            except ObjectMissing as gone:
+                raise PiecesChanged("another writer removed a piece while it was compared") from gone
+            with self._lock:
+                self._known.update(name.key for name in others)
+
+    def remove_all(self) -> None:
+        """The whole segment is durable and ours: remove what equals it, and nothing that was not compared with it."""
+        with self._lock:
+            known = set(self._known)
+        if keys_of_pieces := [name.key for name in self._listed() if name.key in known]:
+            tidy(self._store, keys_of_pieces)
+
+    def _listed(self) -> list[keys.PieceName]:
+        infos = self._store.list(keys.pieces_folder(self._segment))
+        return [name for info in infos if (name := keys.parse_piece(info.key))]
+
+
+def compare_with_whole(store: ObjectStore, codec: Codec, whole_key: str, pieces: Iterable[keys.PieceName]) -> None:
+    """Compare pieces with the whole segment, which is streamed. Raises WrongCluster for one that differs."""
+    for name in pieces:
+        expected = read_piece(store, codec, name)
+        crc, offset = 0, 0
+        with store.open_read(whole_key) as source:
+            stream = codec.open(whole_key, source)
+            while offset < name.end and (block := stream.read(1 << 20)):
+                begin, stop = max(name.first - offset, 0), min(name.end - offset, len(block))
+                if begin < stop:
+                    crc = zlib.crc32(memoryview(block)[begin:stop], crc)
+                offset += len(block)
+        if offset < name.end or crc != zlib.crc32(expected):
+            raise WrongCluster(
+                f"the stored piece {name.key} differs from the whole segment {whole_key}",
+                hint="Another cluster or another branch wrote here: run `pgbackup verify`, and keep both objects.",
+            )
+
+
+def _to_merge(pieces: list[Piece]) -> list[Piece]:
+    """The newest pieces that belong into one: as many as are no larger than what is merged already."""
+    if len(pieces) < MERGE_COUNT:
+        return []
+    size, chosen = 0, 0
+    for piece in reversed(pieces):
+        length = piece.end - piece.first
+        if chosen and (length > max(size, 1) * 2 or size + length > PIECE_BYTES):
+            break
+        size += length
+        chosen += 1
+    return pieces[len(pieces) - chosen :]

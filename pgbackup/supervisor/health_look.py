@@ -1,0 +1,209 @@
+"""Gathers the facts that health is judged from: one look at the server, one at the bucket, in that order.
+
+Each part fails for itself: a store that does not answer does not hide what the server shows. Nothing is taken over from
+an earlier look but what the CatalogWatch compares with the bucket.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from pgbackup.core.catalog import Catalog
+from pgbackup.core.durability import durability
+from pgbackup.core.health import durable_end, newest_restorable
+from pgbackup.core.health_facts import HealthFacts, LastRun, RepositoryView, ServerView
+from pgbackup.core.wal_clock import WalClock
+from pgbackup.engines.presence.lease import Lease
+from pgbackup.errors import ObjectMissing, PgbackupError
+from pgbackup.postgres.server_look import ServerLook, look
+from pgbackup.postgres.session import Session
+from pgbackup.repository import keys
+from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.storage.base import ObjectStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LookPorts:
+    """Where to look. ``lease`` is None for a command that is not the resident and calls nobody's writer another's."""
+
+    store: ObjectStore
+    watch: CatalogWatch
+    open_session: Callable[[], Session]
+    lease: Lease | None = None
+
+
+class HealthLook:
+    """Looks again and again. For one thread, but for ``clock``, which whoever samples positions shares."""
+
+    def __init__(self, ports: LookPorts, clock: WalClock) -> None:
+        self._ports = ports
+        self._clock = clock
+        self._store_clock: tuple[datetime, datetime] | None = None
+        self._unreadable = ""
+        self._had_backups = False
+        self._replaced_since: datetime | None = None
+        self._verification: LastRun | None = None
+        self._position: object = None
+        self._caught_up = False
+
+    def look(self) -> HealthFacts:
+        """The facts as of now; parts that could not be looked at are None, with the reason."""
+        server, server_problem = self._look_at_server()
+        repository, repository_problem = self._look_at_repository(server)
+        if repository is None:
+            return HealthFacts(None, server, repository_problem, server_problem)
+        if server is not None:
+            server = self._look_again(server, repository.catalog)
+        found = durability(repository.catalog, server, self._clock, datetime.now(UTC))
+        self._caught_up = found.wal_age is not None and not found.wal_age
+        return HealthFacts(repository, server, "", server_problem, wal_age=found.wal_age, durable_moment=found.moment)
+
+    # -- the server -----------------------------------------------------------------------------------------------
+
+    def _look_at_server(self) -> tuple[ServerView | None, str]:
+        begun = datetime.now(UTC)
+        try:
+            with self._ports.open_session() as session:
+                seen = look(session)
+        except PgbackupError as exc:
+            return None, str(exc)
+        looked = begun + (datetime.now(UTC) - begun) / 2
+        self._clock.note(looked, seen.position)
+        return _server_view(seen, looked), ""
+
+    def _look_again(self, server: ServerView, catalog: Catalog) -> ServerView:
+        """Where the server's WAL ends after the bucket was listed, should the bucket be ahead of the first look."""
+        end = durable_end(catalog, server.timeline)
+        if end is None or end <= server.position:
+            return server
+        try:
+            with self._ports.open_session() as session:
+                seen = look(session)
+        except PgbackupError as exc:
+            _log.debug("the second look at the server failed: %s", exc)
+            return server
+        if (seen.system_identifier, seen.timeline) != (server.system_identifier, server.timeline):
+            return server
+        return replace(server, position_after=seen.position)
+
+    # -- the bucket -----------------------------------------------------------------------------------------------
+
+    def _look_at_repository(self, server: ServerView | None) -> tuple[RepositoryView | None, str]:
+        position = (server.timeline, server.position) if server else None
+        moving = position is None or position != self._position or not self._caught_up
+        try:
+            catalog, full = self._ports.watch.look(time.monotonic(), moving=moving)
+            self._read_clock()
+            if full:
+                self._read_what_rarely_changes()
+            unreadable = self._try_to_read()
+            other = self._other_writer() if moving or full else ""
+        except PgbackupError as exc:
+            self._position = None
+            return None, str(exc)
+        self._position = position
+        view = RepositoryView(
+            catalog=catalog,
+            looked=self._store_clock[1] if self._store_clock else datetime.now(UTC),
+            clock=self._store_clock[0] if self._store_clock else None,
+            other_writer=other,
+            missing_bookkeeping=self._ports.watch.missing_bookkeeping,
+            verification=self._verification,
+            replaced=self._replaced(catalog),
+            unreadable=unreadable,
+            had_backups=self._had_backups,
+        )
+        self._had_backups |= bool(catalog.backups)
+        return view, ""
+
+    def _read_clock(self) -> None:
+        begun = datetime.now(UTC)
+        shown = self._ports.store.clock()
+        self._store_clock = (shown, begun + (datetime.now(UTC) - begun) / 2) if shown else None
+
+    def _try_to_read(self) -> str:
+        """Read the begin of some object that is listed, of one that could not be read until it can or is gone.
+
+        Returns what is wrong, for people. What a listing shows may be out of reach: by rights, by a lost key of the
+        store, or in an archive class.
+        """
+        key, self._unreadable = self._unreadable or self._ports.watch.sample, ""
+        if not key:
+            return ""
+        try:
+            with self._ports.store.open_read(key) as stream:
+                if stream.read(1):
+                    return ""
+            problem = "it is empty"
+        except ObjectMissing:
+            if not any(info.key == key for info in self._ports.store.list(key)):
+                return ""
+            problem = "it is listed, and is not there"
+        except PgbackupError as exc:
+            if exc.retryable:
+                raise
+            problem = str(exc)
+        self._unreadable = key
+        return f"{key}: {problem}"
+
+    def _replaced(self, catalog: Catalog) -> tuple[str, ...]:
+        """What was replaced, until a later verification has read it and found it whole."""
+        run, since = self._verification, self._replaced_since
+        if since is not None and run is not None and run.ok and run.finished > since:
+            newest = newest_restorable(catalog)
+            self._ports.watch.forget_replaced(newest.name if newest else "")
+        found = self._ports.watch.replaced
+        self._replaced_since = (since or datetime.now(UTC)) if found else None
+        return found
+
+    def _read_what_rarely_changes(self) -> None:
+        self._verification = read_last_run(self._ports.store, keys.VERIFICATION)
+
+    def _other_writer(self) -> str:
+        lease = self._ports.lease
+        stored = lease.read() if lease is not None else None
+        if lease is None or stored is None or lease.is_ours(stored[0]) or not lease.is_alive(stored[0]):
+            return ""
+        return stored[0].writer
+
+
+def _server_view(seen: ServerLook, looked: datetime) -> ServerView:
+    return ServerView(
+        system_identifier=seen.system_identifier,
+        timeline=seen.timeline,
+        history=None,
+        in_recovery=seen.in_recovery,
+        position=seen.position,
+        position_after=seen.position,
+        looked=looked,
+        clock=seen.clock,
+        silent_seconds=seen.silent_seconds,
+    )
+
+
+def read_last_run(store: ObjectStore, key: str) -> LastRun | None:
+    """The newest run recorded at ``key``; None when there is none, or it cannot be read (which is logged)."""
+    try:
+        fields = json.loads(store.get(key))
+        finished = datetime.fromisoformat(fields["finished"])
+        if finished.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return LastRun(finished.astimezone(UTC), fields["ok"] is True, str(fields.get("summary", ""))[:500])
+    except ObjectMissing:
+        return None
+    except (ValueError, KeyError, TypeError) as exc:
+        _log.warning("object %s is damaged: %s", key, exc)
+        return None
+
+
+def write_last_run(store: ObjectStore, key: str, run: LastRun) -> None:
+    """Record a run; raises what the store raises."""
+    document = {"format": 1, "finished": run.finished.isoformat(), "ok": run.ok, "summary": run.summary}
+    store.put(key, json.dumps(document).encode())

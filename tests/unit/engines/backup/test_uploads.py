@@ -1,0 +1,51 @@
+"""What a base backup keeps in memory for its uploads, however many there are."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from pgbackup.engines.backup.uploads import BUFFER_BYTES, BackupUploads, part_bytes
+from pgbackup.errors import BackupError
+from pgbackup.storage.memory import MemoryStore
+from pgbackup.storage.s3_upload import MIN_PART_BYTES
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize("concurrency", range(1, 21))
+def test_parts_are_as_large_as_s3_wants_them(concurrency: int) -> None:
+    assert MIN_PART_BYTES <= part_bytes(concurrency) <= 16 * MIB
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 20])
+def test_a_store_that_hangs_holds_a_bounded_number_of_bytes(concurrency: int) -> None:
+    store = MemoryStore()
+    released = threading.Event()
+    store.on_call = lambda operation, key: released.wait(30) if operation == "put_part" else None
+    uploads = BackupUploads(store, concurrency=concurrency)
+    written = [0]
+
+    def write() -> None:
+        block = bytes(MIB)
+        writer = uploads.open("object")
+        try:
+            while written[0] < 2 * BUFFER_BYTES:
+                writer.write(block)
+                written[0] += len(block)
+        except BackupError:
+            return
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    before = -1
+    while before != written[0] or not before:
+        before = written[0]
+        time.sleep(0.3)
+    uploads.cancel()
+    released.set()
+    thread.join(20)
+    uploads.close()
+    assert concurrency * MIN_PART_BYTES <= before <= BUFFER_BYTES

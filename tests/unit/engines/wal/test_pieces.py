@@ -1,0 +1,212 @@
+"""The stored pieces of an open segment: never fewer bytes than before, never another writer's confirmed as ours."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pgbackup.core.lsn import SegmentName
+from pgbackup.engines.wal.pieces import MERGE_COUNT, PiecesChanged, PieceStore, load_stored
+from pgbackup.engines.wal.segment import Piece
+from pgbackup.errors import DeleteRefused, WrongCluster
+from pgbackup.repository import keys
+from pgbackup.repository.codec import Codec, Compression
+from pgbackup.storage.memory import MemoryStore
+from tests.streaming import stored_wal
+
+SEGMENT = SegmentName(1, 9)
+CODEC = Codec(Compression("zstd", 1))
+
+
+def piece(number: int, size: int = 10) -> Piece:
+    return Piece(number * size, (number + 1) * size, (bytes([number % 251]) * size,))
+
+
+def test_merging_keeps_every_byte_and_bounds_the_count() -> None:
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    count = MERGE_COUNT * 8
+    for number in range(count):
+        pieces.put(piece(number))
+        pieces.merge_if_many()
+    assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(count))
+    assert len(list(store.list(keys.pieces_folder(str(SEGMENT))))) <= MERGE_COUNT + 8
+
+
+def test_a_store_that_lets_nothing_be_deleted_loses_nothing_and_stops_nothing() -> None:
+    """Merged pieces then lie beside what they were merged from, with the same bytes."""
+    store = MemoryStore()
+    store.fail_next("delete", DeleteRefused("the policy forbids it"), times=10**6)
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    count = MERGE_COUNT * 4
+    for number in range(count):
+        pieces.put(piece(number))
+        pieces.merge_if_many()
+    content = b"".join(piece(n).blocks[0] for n in range(count))
+    assert stored_wal(store, SEGMENT, CODEC) == content
+    store.put_if_absent(keys.wal(str(SEGMENT), CODEC.extension), CODEC.encode(content))
+    pieces.compare_others(keys.wal(str(SEGMENT), CODEC.extension))
+    pieces.remove_all()
+    assert stored_wal(store, SEGMENT, CODEC) == content
+
+
+def test_merges_that_overlap_in_time_do_no_harm() -> None:
+    """A slow store: the next merge was asked for while the first was under way."""
+    store = MemoryStore()
+    store.on_call = lambda operation, key: time.sleep(0.002) if operation == "delete" else None
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    with ThreadPoolExecutor(4) as pool:
+        merges = []
+        for number in range(MERGE_COUNT * 3):
+            pieces.put(piece(number))
+            merges.append(pool.submit(pieces.merge_if_many))
+        for merge in merges:
+            merge.result()
+    assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT * 3))
+
+
+def test_a_large_piece_that_comes_while_small_ones_are_merged() -> None:
+    """The merge was on its way to the store when a commit of more than small size arrived."""
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    for number in range(MERGE_COUNT):
+        pieces.put(piece(number))
+    large = Piece(MERGE_COUNT * 10, MERGE_COUNT * 10 + (1 << 20), (b"x" * (1 << 20),))
+
+    def arrive(operation: str, _key: str) -> None:
+        if operation == "delete":
+            store.on_call = None
+            pieces.put(large)
+
+    store.on_call = arrive
+    pieces.merge_if_many()
+    expected = b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT)) + large.blocks[0]
+    assert stored_wal(store, SEGMENT, CODEC) == expected
+    after = Piece(large.end, large.end + 10, (b"y" * 10,))
+    pieces.put(after)
+    pieces.merge_if_many()
+    assert stored_wal(store, SEGMENT, CODEC) == expected + after.blocks[0]
+
+
+def test_pieces_that_another_process_merges_while_they_are_loaded() -> None:
+    store = MemoryStore()
+    writer = PieceStore(store, CODEC, SEGMENT)
+    for number in range(MERGE_COUNT):
+        writer.put(piece(number))
+
+    def merge(operation: str, _key: str) -> None:
+        if operation == "get":
+            store.on_call = None
+            writer.merge_if_many()
+
+    store.on_call = merge
+    loaded = load_stored(store, CODEC, SEGMENT)
+    assert [(p.first, p.end) for p in loaded] == [(0, MERGE_COUNT * 10)]
+
+
+def test_a_crash_between_merge_and_removal_loses_nothing() -> None:
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    for number in range(MERGE_COUNT):
+        pieces.put(piece(number))
+    store.fail_next("delete", RuntimeError("the process was killed here"))
+    with pytest.raises(RuntimeError):
+        pieces.merge_if_many()
+    stored = load_stored(store, CODEC, SEGMENT)
+    assert len(stored) == MERGE_COUNT + 1
+    assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(MERGE_COUNT))
+
+
+def test_an_unknown_piece_is_seen_before_anything_is_confirmed() -> None:
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    pieces.put(piece(0))
+    store.put_if_absent(keys.piece(str(SEGMENT), 10, 30, "zst"), CODEC.encode(b"z" * 20))
+    with pytest.raises(PiecesChanged):
+        pieces.put(piece(1))
+
+
+def test_two_writers_that_diverge_cannot_both_confirm() -> None:
+    """Whoever lists second sees the other, in every order of the two."""
+    for _ in range(20):
+        store = MemoryStore()
+        outcomes: list[str] = []
+        barrier = threading.Barrier(2)
+
+        def write(
+            end: int,
+            store: MemoryStore = store,
+            outcomes: list[str] = outcomes,
+            barrier: threading.Barrier = barrier,
+        ) -> None:
+            pieces = PieceStore(store, CODEC, SEGMENT)
+            barrier.wait()
+            try:
+                pieces.put(Piece(0, end, (b"%d" % (end % 10) * end,)))
+                outcomes.append("confirmed")
+            except PiecesChanged:
+                outcomes.append("stopped")
+
+        threads = [threading.Thread(target=write, args=(end,)) for end in (5, 6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes.count("confirmed") <= 1
+
+
+def test_the_same_name_with_other_bytes_is_a_conflict() -> None:
+    store = MemoryStore()
+    PieceStore(store, CODEC, SEGMENT).put(piece(0))
+    with pytest.raises(WrongCluster):
+        PieceStore(store, CODEC, SEGMENT).put(Piece(0, 10, (b"y" * 10,)))
+
+
+@pytest.mark.parametrize("operation", ["get", "open_read"])
+def test_a_piece_that_its_writer_merges_while_it_is_compared(operation: str) -> None:
+    """Seen with two processes: nothing is wrong, so the segment is received again at once."""
+    store = MemoryStore()
+    whole = keys.wal(str(SEGMENT), CODEC.extension)
+    store.put_if_absent(whole, CODEC.encode(b"\0" * 100))
+    PieceStore(store, CODEC, SEGMENT).put(piece(0))
+    pieces = PieceStore(store, CODEC, SEGMENT)
+
+    def remove(seen: str, key: str) -> None:
+        if seen == operation:
+            store.on_call = None
+            store.delete([keys.piece(str(SEGMENT), 0, 10, "zst"), whole])
+
+    store.on_call = remove
+    with pytest.raises(PiecesChanged):
+        pieces.put(piece(0)) if operation == "get" else pieces.compare_others(whole)
+
+
+def test_pieces_that_differ_from_the_whole_segment_stay() -> None:
+    store = MemoryStore()
+    whole = keys.wal(str(SEGMENT), CODEC.extension)
+    store.put_if_absent(whole, CODEC.encode(b"a" * 100))
+    foreign = keys.piece(str(SEGMENT), 0, 10, "zst")
+    store.put_if_absent(foreign, CODEC.encode(b"b" * 10))
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    with pytest.raises(WrongCluster):
+        pieces.compare_others(whole)
+    pieces.remove_all()
+    assert store.head(foreign) is not None
+
+
+def test_a_piece_that_comes_after_the_comparison_stays() -> None:
+    """It may be the confirmed WAL of another branch; its writer finds the whole segment and tells."""
+    store = MemoryStore()
+    whole = keys.wal(str(SEGMENT), CODEC.extension)
+    store.put_if_absent(whole, CODEC.encode(b"a" * 100))
+    equal, late = keys.piece(str(SEGMENT), 0, 10, "zst"), keys.piece(str(SEGMENT), 0, 20, "zst")
+    store.put_if_absent(equal, CODEC.encode(b"a" * 10))
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    pieces.compare_others(whole)
+    store.put_if_absent(late, CODEC.encode(b"b" * 20))
+    pieces.remove_all()
+    assert store.head(equal) is None
+    assert store.head(late) is not None

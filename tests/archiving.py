@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import Lsn, SegmentName, is_segment_name
 from pgbackup.core.timeline import parse_history_name
 from pgbackup.core.wal_page import segment_problem

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import Ancestor, TimelineHistory, history_name
 from pgbackup.repository import keys

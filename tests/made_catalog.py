@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_evidence import Evidence, StopRecord
 from pgbackup.core.recovery_plan import RecoveryPlan, plan_restore

@@ -19,7 +19,8 @@ from pgbackup.errors import ConfigError, RestoreError
 
 if TYPE_CHECKING:
     from pgbackup.app import App
-    from pgbackup.core.catalog import Backup, Catalog
+    from pgbackup.core.backup import Backup
+    from pgbackup.core.catalog import Catalog
 
 _MAX_SPEC_BYTES = 1 << 20
 _MOST_THREADS = 16

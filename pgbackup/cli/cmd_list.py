@@ -13,7 +13,8 @@ from pgbackup.core.lsn import SegmentName
 
 if TYPE_CHECKING:
     from pgbackup.app import App
-    from pgbackup.core.catalog import Backup, Catalog, Gap, RecoverableRange
+    from pgbackup.core.backup import Backup
+    from pgbackup.core.catalog import Catalog, Gap, RecoverableRange
 
 _COLUMNS = (
     "name", "started", "finished", ">timeline", "start LSN", "stop LSN", ">size", ">stored", "engine", "keep",

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pgbackup.config import problems, sources
+from pgbackup.config import problems, refusals, sources
 from pgbackup.config.dsn import passwords
 from pgbackup.config.engine_problems import engine_problems
 from pgbackup.config.fields import is_time_zone
@@ -133,12 +133,13 @@ def load_settings(
     try:
         settings = Settings()
     except ValidationError as exc:
-        found += problems.from_validation(exc, read, SECRETS)
+        found += refusals.from_validation(exc, read, SECRETS)
         raise problems.config_error(found) from None
     finally:
         _layers.reset(token)
     if settings.encryption_key is not None and check_key is not None:
-        found += problems.from_key_check(settings, check_key, read.origins()["encryption_key"])
+        origin = read.origins()["encryption_key"]
+        found += refusals.from_key_check(settings.encryption_key, settings.encryption_key_transform, check_key, origin)
     found += engine_problems(settings.engine, ours, encrypted=settings.encryption_key is not None)
     if found:
         raise problems.config_error(found)

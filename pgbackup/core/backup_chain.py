@@ -7,10 +7,8 @@ another backup of the same name would give a data directory of two moments, and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 
 MAX_LINKS = 1000
 

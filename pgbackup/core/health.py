@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pgbackup.core.catalog import Backup, Catalog, Reach
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, Reach
 from pgbackup.core.findings import Finding, Severity, worst
+from pgbackup.core.gap_findings import gap_findings
 from pgbackup.core.health_backups import backup_findings, done_at
 from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, RepositoryView, ServerView, Window
 from pgbackup.core.health_wal import wal_findings
-from pgbackup.core.known_gaps import gap_findings
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.schedule_spec import next_due
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthLimits, JobView, RepositoryView
 from pgbackup.core.schedule_spec import next_due

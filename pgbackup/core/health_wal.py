@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from pgbackup.core.backup import Backup
 from pgbackup.core.branches import branch_problems
-from pgbackup.core.catalog import Backup, Catalog, Reach
+from pgbackup.core.catalog import Catalog, Reach
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, HealthLimits, RepositoryView, ServerView, StreamView
 from pgbackup.core.known_gaps import gap_of

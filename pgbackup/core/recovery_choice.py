@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.recovery_path import is_on
 from pgbackup.core.recovery_refusals import no_such_backup, unusable

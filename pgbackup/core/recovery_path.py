@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory, history_name
 from pgbackup.errors import RestoreError

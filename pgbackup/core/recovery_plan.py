@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_choice import (
     candidates,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_target import Target, time_text
 from pgbackup.core.timeline import TimelineHistory

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.retention_choice import Choice, choose
 from pgbackup.core.retention_guards import Refusal, refuse
 from pgbackup.core.retention_policy import LastListing, RetentionPolicy, UnderWay, time_of

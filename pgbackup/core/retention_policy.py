@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.core.lsn import Lsn
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.retention_policy import RetentionPolicy, newest_first, time_of
 
 Chain = Literal["as named", "FULL", "FIND_FULL"]

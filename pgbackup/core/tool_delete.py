@@ -8,7 +8,8 @@ at the oldest kept backup. Everything else is for our own expiry.
 
 from __future__ import annotations
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.retention import ExpiryPlan
 
 

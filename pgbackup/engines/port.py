@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.retention import ExpiryPlan
 from pgbackup.engines.backup.base_backup import BackupResult
 from pgbackup.engines.base import ProgressSink, StopSignal

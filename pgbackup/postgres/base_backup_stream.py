@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import pq
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.stop import StopSignal
 from pgbackup.errors import BackupError, ConnectionLost, PostgresError

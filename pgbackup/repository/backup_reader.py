@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pgbackup.core.catalog import Backup, Tablespace
+from pgbackup.core.backup import Backup, Tablespace
 from pgbackup.core.lsn import (
     DEFAULT_SEGMENT_BYTES,
     MAX_SEGMENT_BYTES,

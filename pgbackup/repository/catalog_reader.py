@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES
 from pgbackup.core.timeline import TimelineHistory, parse_history
 from pgbackup.errors import CorruptObject, ObjectMissing

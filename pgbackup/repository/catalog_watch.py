@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import SegmentName
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import Folder, with_folders

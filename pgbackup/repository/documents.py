@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES, Lsn, check_segment_bytes
 from pgbackup.errors import CorruptObject
 from pgbackup.repository.json_object import JsonObject, parse_object

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from pgbackup import __version__
 from pgbackup.core.alert_book import Alert
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.health_facts import Health, LastRun
 from pgbackup.core.slot_forecast import SlotSample
 from pgbackup.core.status import BackupStatus, OpenFinding, RunStatus, StatusSnapshot, Verdict, WalStatus

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
 from pgbackup.repository.backup_reader import read_backup

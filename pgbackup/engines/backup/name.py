@@ -5,7 +5,7 @@ A primary switches segments before each backup; a standby cannot, and two backup
 
 from __future__ import annotations
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.backup.intent import Intent, OwnIntent, read_intent, store_clock
 from pgbackup.engines.backup.leftovers import clean_leftovers, is_stale, remove_backup_objects

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import Lsn
 from pgbackup.engines.backup.intent import OwnIntent, StoredIntent, read_intents, store_clock
 from pgbackup.engines.base import StopSignal

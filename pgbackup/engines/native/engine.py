@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from pgbackup.config.settings import Settings
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.retention import ExpiryPlan
 from pgbackup.engines.backup.base_backup import BackupRequest, BackupResult, take_backup
 from pgbackup.engines.base import ProgressSink, StopSignal

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from pgbackup.core.backup import Backup
 from pgbackup.core.backup_chain import BrokenChain
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.catalog import Catalog
 from pgbackup.engines.restore.objects import BackupObjects
 from pgbackup.errors import CorruptObject, ObjectMissing, RestoreError
 from pgbackup.repository import keys

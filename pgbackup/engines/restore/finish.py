@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, Claim
 from pgbackup.errors import RestoreError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.errors import CorruptObject, RestoreError
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import missing_objects

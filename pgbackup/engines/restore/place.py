@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.errors import RestoreError
 from pgbackup.postgres.data_directory import Owner, make_directory, running_server
 from pgbackup.postgres.pg_control import CONTROL_FILE

@@ -15,7 +15,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.recovery_choice import candidates, chosen_by_name
 from pgbackup.core.recovery_plan import STAGED_LIMIT_BYTES, RecoveryPlan, path_of, plan_restore
 from pgbackup.core.recovery_target import Target

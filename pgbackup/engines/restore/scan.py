@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.recovery_choice import candidates, ended_before, marks_on
 from pgbackup.core.recovery_evidence import Evidence, StopRecord

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.verify.listed import ListedFiles
 from pgbackup.engines.verify.manifest import ExpectedFiles

@@ -6,7 +6,7 @@ is; increments are well-formed. What is in the files only the compression's chec
 
 from __future__ import annotations
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.engines.verify.report import Findings
 from pgbackup.repository import keys
 from pgbackup.repository.increment import read_increment

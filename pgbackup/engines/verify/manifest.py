@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.errors import CorruptObject
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
 from pgbackup.repository.codec import Codec

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pgbackup.core.backup import Backup
 from pgbackup.core.backup_chain import BrokenChain
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.catalog import Catalog
 from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.restore.chain import load_lists
 from pgbackup.engines.verify.files import FilesCheck

@@ -10,7 +10,8 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.timeline import TimelineHistory
 

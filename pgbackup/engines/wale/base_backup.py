@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from pgbackup.core.catalog import Backup
+from pgbackup.core.backup import Backup
 from pgbackup.core.lsn import Lsn
 from pgbackup.engines.backup.base_backup import BackupResult
 from pgbackup.engines.backup.leftovers import clean_leftovers

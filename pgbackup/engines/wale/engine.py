@@ -6,7 +6,8 @@ import logging
 import threading
 from pathlib import Path
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.retention import ExpiryPlan
 from pgbackup.core.tool_delete import oldest_to_keep
 from pgbackup.engines.backup.base_backup import BackupResult

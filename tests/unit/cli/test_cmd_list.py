@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pgbackup.cli import main as cli
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn
 
 SIZE = 16 << 20

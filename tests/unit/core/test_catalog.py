@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbackup.core.catalog import Backup, Catalog, Gap, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, Gap, TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.timeline import Ancestor, TimelineHistory
 

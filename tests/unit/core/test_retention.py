@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.retention import ExpiryPlan, LastListing, RetentionPolicy, UnderWay, catalog_after, plan_expiry
 from pgbackup.core.retention_policy import span_text

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.retention import RetentionPolicy, catalog_after, plan_expiry
 from pgbackup.core.timeline import Ancestor, TimelineHistory

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pgbackup.core.catalog import Backup, Catalog
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.retention import ExpiryPlan, Verdict
 from pgbackup.core.retention_wal import WalRange

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.repository.backup_reader import extras_of, read_backup
 from tests.made_backup import NOON, MadeRepository

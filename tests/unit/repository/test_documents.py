@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import Lsn
 from pgbackup.errors import CorruptObject
 from pgbackup.repository.backup_reader import read_backup

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.backup.intent import Intent, OwnIntent, StoredIntent, read_intent, read_intents
 from pgbackup.engines.backup.leftovers import clean_leftovers

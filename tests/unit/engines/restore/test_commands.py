@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pgbackup.core.catalog import Tablespace
+from pgbackup.core.backup import Tablespace
 from pgbackup.engines.restore.commands import fetch_command, on_demand_command, secrets_needed
 from pgbackup.engines.restore.place import map_tablespaces
 from pgbackup.errors import RestoreError

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pgbackup.core.catalog import Backup, Catalog, TimeMark
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.recovery_plan import plan_restore
 from pgbackup.core.recovery_target import Target

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pgbackup.core.findings import Severity
-from pgbackup.core.known_gaps import KnownGap, gap_findings
+from pgbackup.core.gap_findings import gap_findings
+from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.timeline import parse_history
 from tests.made_catalog import at, backup, catalog, minutes
 

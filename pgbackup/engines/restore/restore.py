@@ -102,7 +102,7 @@ class Restore:
         *,
         engine: Engine | None = None,
     ) -> None:
-        """``engine``: what reads WAL and files out of the repository (None: natively)."""
+        """``engine``: what reads WAL and files out of the repository (None: we do)."""
         self._store = store
         self._codec = codec
         self._catalog = catalog

@@ -47,7 +47,7 @@ def choose_coverage(
     """The resident stream's work if its slot is in use, else a stream of our own with its slot made already.
 
     One look is not enough: a receiver that reconnects is away for a moment. ``shipping``: how a stream of our own
-    stores WAL (None: natively).
+    stores WAL (None: we do).
     """
     with Session.connect(conninfo, application_name=application_name) as session:
         facts = session.facts()

@@ -84,7 +84,7 @@ class WalReceiver:
         shipping: WalShipping | None = None,
         on_gap: Callable[[], None] = lambda: None,
     ) -> None:
-        """``shipping``: how WAL is stored (None: natively)."""
+        """``shipping``: how WAL is stored (None: we do)."""
         self._options = options
         self._store = store
         self._codec = codec

@@ -40,14 +40,17 @@ def clean_leftovers(store: ObjectStore, host: str) -> list[str]:
     return cleaned + _clean_unclaimed(store, claimed, now)
 
 
-def remove_backup_objects(store: ObjectStore, backup: str, upload_ids: list[list[str]] | None = None) -> None:
-    """Abort the uploads and remove the objects of an unsealed backup. Raises what the store raises."""
+def remove_backup_objects(store: ObjectStore, backup: str, upload_ids: list[list[str]] | None = None) -> bool:
+    """Abort the uploads and remove the objects of an unsealed backup; False when the store keeps some of them.
+
+    Raises what the store raises.
+    """
     folder = keys.backup_folder(backup)
     uploads = {(key, upload_id) for key, upload_id in upload_ids or [] if key.startswith(folder)}
     uploads |= {(upload.key, upload.upload_id) for upload in store.list_uploads(folder)}
     for key, upload_id in uploads:
         store.abort_upload(key, upload_id)
-    tidy(store, [info.key for info in store.list(folder)])
+    return tidy(store, [info.key for info in store.list(folder)])
 
 
 def _clean_intent(store: ObjectStore, found: StoredIntent, host: str, now: datetime) -> bool:
@@ -62,13 +65,13 @@ def _clean_intent(store: ObjectStore, found: StoredIntent, host: str, now: datet
         owner.retire()
         return False
     try:
-        if not sealed:
-            remove_backup_objects(store, found.intent.backup, found.intent.uploads)
+        removed = not sealed and remove_backup_objects(store, found.intent.backup, found.intent.uploads)
+        if removed:
             _log.info("removed what %s left of backup %s", found.intent.owner, found.intent.backup)
         intent.remove()
     finally:
         intent.leave()
-    return not sealed
+    return removed
 
 
 def _clean_unclaimed(store: ObjectStore, claimed: set[str], now: datetime) -> list[str]:
@@ -80,8 +83,9 @@ def _clean_unclaimed(store: ObjectStore, claimed: set[str], now: datetime) -> li
             names.add(match[1])
     cleaned = []
     for name in sorted(names - claimed):
-        if not is_sealed(store, name) and is_stale(store, name, now):
-            remove_backup_objects(store, name)
+        if is_sealed(store, name) or not is_stale(store, name, now):
+            continue
+        if remove_backup_objects(store, name):
             _log.info("removed objects of backup %s, which was never sealed", name)
             cleaned.append(name)
     return cleaned

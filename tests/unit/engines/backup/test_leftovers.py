@@ -16,7 +16,7 @@ from pgbackup.engines.backup.leftovers import clean_leftovers
 from pgbackup.engines.backup.name import claim_name, sealed_twin
 from pgbackup.engines.backup.seal import SealPlan, resume_seals, write_seal
 from pgbackup.engines.presence.owner import Owner
-from pgbackup.errors import BackupError, CorruptObject
+from pgbackup.errors import BackupError, CorruptObject, DeleteRefused
 from pgbackup.postgres.base_backup_stream import BackupStart
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
@@ -175,6 +175,21 @@ def test_objects_without_an_intent_go_after_a_day(store: MemoryStore, clock: Clo
     clock.advance(hours=2)
     assert clean_leftovers(store, "here") == [NAME, "base_00000001000000000000000A"]
     assert len(backup_keys(store)) == 3
+
+
+def test_what_the_store_keeps_is_not_told_as_removed(
+    store: MemoryStore, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Credentials that cannot delete: neither leftovers with an intent nor those without one are gone."""
+    caplog.set_level("INFO", logger="pgbackup")
+    leave_behind(store, dead())
+    store.put(keys.part("base_00000001000000000000000A", 1, "zst"), b"part")
+    clock.advance(hours=25)
+    store.fail_next("delete", DeleteRefused("the policy forbids it"), times=10**6)
+    assert clean_leftovers(store, "here") == []
+    assert PART in backup_keys(store)
+    assert "removed" not in caplog.text
+    assert "stay: the policy forbids it" in caplog.text
 
 
 def test_a_sealed_backup_is_never_touched(store: MemoryStore, clock: Clock) -> None:

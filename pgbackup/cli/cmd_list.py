@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text
+from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text, window_texts
 from pgbackup.core.lsn import SegmentName
+from pgbackup.errors import StorageError
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -28,7 +29,8 @@ _COLUMNS = (
 def command(app: App, *, as_json: bool) -> None:
     """List backups, oldest first, then the ranges that can be recovered, and the gaps in them.
 
-    Everything shown comes from the store at this moment: a backup is restorable when its WAL is there.
+    Everything shown comes from the store at this moment: a backup is restorable when its WAL is there. Where nothing
+    at all is stored there is no repository, which is an error.
     """
     from pgbackup.repository.backup_objects import with_missing_objects
     from pgbackup.repository.catalog_reader import read_catalog
@@ -36,6 +38,12 @@ def command(app: App, *, as_json: bool) -> None:
     with closing(app.open_readonly_store(ask_server=True)) as store:
         catalog = with_missing_objects(store, read_catalog(store, app.codec()))
         url = store.url
+        if not catalog.backups and next(iter(store.list()), None) is None:
+            raise StorageError(
+                f"there is no repository at {url}",
+                detail="nothing at all is stored there",
+                hint="Check PGBACKUP_REPOSITORY for a typing error; `pgbackup run` begins a new repository.",
+            )
     gaps = [gap for timeline in catalog.timelines for gap in catalog.gaps(timeline)]
     if as_json:
         emit_json(_document(url, catalog, gaps))
@@ -69,7 +77,7 @@ def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
 def _print_ranges(ranges: list[RecoverableRange], zone: tzinfo) -> None:
     click.echo("\nrecoverable:" if ranges else "\nnothing can be recovered")
     for each in ranges:
-        start, end = time_text(each.start_time, zone, up=True), time_text(each.end_time, zone)
+        start, end = window_texts(each.start_time, each.end_time, zone)
         until = end if each.end_time is not None else "the end of its WAL"
         click.echo(
             f"  any moment from {start} to {until} "

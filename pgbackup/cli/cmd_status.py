@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import duration_text, emit_json, json_option, size_text, time_text
+from pgbackup.cli.output import duration_text, emit_json, json_option, size_text, time_text, window_texts
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def _lines(status: StatusSnapshot, zone: tzinfo, now: datetime) -> list[tuple[st
     if earliest is None:
         window = "nothing"
     else:
-        until = time_text(latest, zone) if latest else "unknown"
-        window = f"any moment from {time_text(earliest, zone, up=True)} to {until}"
+        since, until = window_texts(earliest, latest, zone)
+        window = f"any moment from {since} to {until if latest else 'unknown'}"
     return [
         ("recoverable", window),
         ("would lose", _loss(status)),

@@ -83,6 +83,14 @@ def time_text(moment: datetime | None, zone: tzinfo = UTC, *, up: bool = False) 
     return moment.astimezone(zone).isoformat(sep=" ", timespec="seconds") if moment else "-"
 
 
+def window_texts(start: datetime | None, end: datetime | None, zone: tzinfo) -> tuple[str, str]:
+    """Begin and end of a window, to the second and inside of it; in full where it holds no whole second."""
+    first, last = time_text(start, zone, up=True), time_text(end, zone)
+    if start is None or end is None or datetime.fromisoformat(first) <= datetime.fromisoformat(last):
+        return first, last
+    return start.astimezone(zone).isoformat(sep=" "), end.astimezone(zone).isoformat(sep=" ")
+
+
 def duration_text(seconds: float) -> str:
     """``1 h 02 min``, ``4 min 10 s``, ``3.2 s``."""
     if seconds < 60:

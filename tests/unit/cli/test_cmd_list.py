@@ -12,6 +12,7 @@ from pgbackup.cli import main as cli
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn
+from pgbackup.repository.documents import ClusterDocument
 
 SIZE = 16 << 20
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -33,6 +34,8 @@ CATALOG = Catalog(
 @pytest.fixture
 def listed(monkeypatch, capsys, tmp_path):
     def run(catalog, *arguments):
+        (tmp_path / "wal_005").mkdir(exist_ok=True)
+        (tmp_path / "wal_005" / "00000002.history.zst").touch()
         monkeypatch.setattr("pgbackup.logs.configure", lambda **options: None)
         monkeypatch.setattr("pgbackup.repository.catalog_reader.read_catalog", lambda store, codec: catalog)
         assert cli.run(["--repository", f"file://{tmp_path}", "--timezone", "Europe/Berlin", "list", *arguments]) == 0
@@ -84,3 +87,22 @@ def test_an_empty_repository(listed):
 
 def test_a_range_without_a_known_end(listed):
     assert "to the end of its WAL (" in listed(replace(CATALOG, marks=()))
+
+
+@pytest.mark.parametrize("place", ["absent", "."])
+def test_a_place_without_a_repository(place, monkeypatch, capsys, tmp_path):
+    """A mistyped path must not look like a repository that is merely empty."""
+    monkeypatch.setattr("pgbackup.logs.configure", lambda **options: None)
+    assert cli.run(["--repository", f"file://{tmp_path / place}", "list", "--json"]) == 3
+    shown = capsys.readouterr()
+    assert f"there is no repository at file://{tmp_path / place}" in shown.err
+    assert json.loads(shown.out)["error"]["exit_code"] == 3
+
+
+def test_a_claimed_repository_without_backups(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("pgbackup.logs.configure", lambda **options: None)
+    cluster = tmp_path / "pgbackup_005" / "cluster.json"
+    cluster.parent.mkdir()
+    cluster.write_bytes(ClusterDocument(42, SIZE, 180001).encode())
+    assert cli.run(["--repository", f"file://{tmp_path}", "list"]) == 0
+    assert capsys.readouterr().out == "no backups\n\nnothing can be recovered\n"

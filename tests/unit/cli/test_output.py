@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 
-from pgbackup.cli.output import duration_text, emit_json, plain, size_text, table, time_text
+from pgbackup.cli.output import duration_text, emit_json, plain, size_text, table, time_text, window_texts
 from pgbackup.core.lsn import Lsn, SegmentName
 
 
@@ -64,3 +64,13 @@ def test_times():
     assert time_text(moment, up=True) == "2026-03-01 02:00:06+00:00"
     assert time_text(moment.replace(microsecond=0), up=True) == "2026-03-01 02:00:05+00:00"
     assert [duration_text(seconds) for seconds in (3.21, 250, 3720)] == ["3.2 s", "4 min 10 s", "1 h 02 min"]
+
+
+def test_a_window_never_ends_before_it_begins():
+    """Right after the first backup it may lie between two seconds."""
+    begin = datetime(2026, 3, 1, 2, 0, 5, 200000, tzinfo=UTC)
+    short = window_texts(begin, begin + timedelta(milliseconds=500), UTC)
+    assert short == ("2026-03-01 02:00:05.200000+00:00", "2026-03-01 02:00:05.700000+00:00")
+    longer = window_texts(begin, begin + timedelta(milliseconds=900), UTC)
+    assert longer == ("2026-03-01 02:00:06+00:00", "2026-03-01 02:00:06+00:00")
+    assert window_texts(begin, None, UTC) == ("2026-03-01 02:00:06+00:00", "-")

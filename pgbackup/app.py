@@ -299,9 +299,15 @@ class App:
 
     def status(self) -> StatusSnapshot:
         """One look at server, bucket and slot, without any process of ours. Nothing is written."""
-        from pgbackup.supervisor.status_look import look_once
+        from pgbackup.supervisor.status_look import look_once, without_server
 
-        with closing(self.open_readonly_store(ask_server=True)) as store:
+        try:
+            opened = self.open_readonly_store(ask_server=True)
+        except ConfigError as exc:
+            if not isinstance(exc.__cause__, PostgresError):
+                raise
+            return without_server(exc.__cause__, self.settings)
+        with closing(opened) as store:
             return look_once(self.settings, store, self.codec(), self.open_session)
 
     def take_backup(

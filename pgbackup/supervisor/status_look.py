@@ -20,7 +20,7 @@ from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health import evaluate
 from pgbackup.core.status import StatusSnapshot
 from pgbackup.core.wal_clock import WalClock
-from pgbackup.errors import ObjectMissing
+from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.postgres.session import Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
@@ -30,6 +30,7 @@ from pgbackup.supervisor.from_settings import limits
 from pgbackup.supervisor.health_look import HealthLook, LookPorts
 from pgbackup.supervisor.slot_guard import SlotGuard
 from pgbackup.supervisor.status_snapshot import make_snapshot
+from pgbackup.supervisor.waiting import health_without_server
 
 _ONLY_THE_PROCESS_KNOWS = ("stream:", "worker:", "alert-channel:", "alert-config:", "backup:failing", "expire:")
 _LOOKS = 4
@@ -59,6 +60,13 @@ def look_once(
         slot=guard.sample,
         since={alert.finding.key: alert.since for alert in said},
     )
+
+
+def without_server(cause: PgbackupError, settings: Settings) -> StatusSnapshot:
+    """The verdict when the server is down and the repository's URL has placeholders: neither can be looked at."""
+    now = datetime.now(UTC)
+    health = health_without_server(cause, limits(settings), now)
+    return make_snapshot(health, now, interval_seconds=settings.health_interval.total_seconds())
 
 
 def _may_be_under_way(finding: Finding) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pgbackup.core.health import evaluate
-from pgbackup.core.health_facts import HealthFacts, HealthLimits
+from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits
 from pgbackup.errors import ConfigError, PgbackupError
 from pgbackup.supervisor.alert_desk import AlertDesk
 from pgbackup.supervisor.latest_status import LatestStatus
@@ -38,11 +38,16 @@ def wait_for_server(
                 raise
             _log.info("waiting for the server, which the repository's URL needs: %s", exc.detail)
             now = datetime.now(UTC)
-            facts = HealthFacts(None, None, "its URL has placeholders that only the server fills in", str(cause))
-            health = evaluate(facts, limits, now)
+            health = health_without_server(cause, limits, now)
             desk.round(health, now)
             status.publish(make_snapshot(health, now, interval_seconds=_RETRY_SECONDS))
             stop.wait(_RETRY_SECONDS)
         else:
             return True
     return False
+
+
+def health_without_server(cause: PgbackupError, limits: HealthLimits, now: datetime) -> Health:
+    """The verdict when the server did not answer, for ``cause``, what the repository's URL needs."""
+    facts = HealthFacts(None, None, "its URL has placeholders that only the server fills in", str(cause))
+    return evaluate(facts, limits, now)

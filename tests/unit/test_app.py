@@ -6,6 +6,7 @@ import pytest
 
 from pgbackup.app import App
 from pgbackup.config.settings import load_settings
+from pgbackup.core.status import Verdict
 from pgbackup.errors import ConfigError, StorageError
 
 
@@ -44,6 +45,15 @@ def test_placeholders():
         template.repository_url()
     template.know_cluster(system_identifier=42, pg_major=16)
     assert template.repository_url(ask_server=False) == "s3://bucket/16/42"
+
+
+def test_a_status_that_cannot_find_the_repository_is_a_verdict():
+    """The server is down, and only it can say where the repository is: not a mistake in the settings."""
+    status = app(PGBACKUP_REPOSITORY="file:///x/{system_identifier}", PGBACKUP_DSN="host=127.0.0.1 port=1").status()
+    assert status.verdict is not Verdict.OK
+    said = " ".join(opened.finding.summary for opened in status.findings)
+    assert "the server does not answer" in said
+    assert "placeholders" in said
 
 
 def test_stores(tmp_path):

@@ -45,6 +45,18 @@ class Program:
     def json(self, *arguments: str | Path, timeout: float = 120) -> Any:
         return json.loads(self(*arguments, "--json", timeout=timeout))
 
+    def backups(self) -> list[dict[str, Any]]:
+        """What ``list`` shows; none as well before there is a repository."""
+        done = subprocess.run(
+            [sys.executable, "-m", "pgbackup", "list", "--json"],
+            env=self.env, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        document = json.loads(done.stdout or "{}")
+        if "there is no repository" in document.get("error", {}).get("message", ""):
+            return []
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return list(document["backups"])
+
     def run(self, **changes: str) -> Resident:
         """Start ``pgbackup run``."""
         log_path = self.folder / f"run-{len(self.residents)}.log"
@@ -65,7 +77,7 @@ class Program:
         """Wait until ``list`` shows that many restorable backups."""
         deadline = time.monotonic() + timeout
         while True:
-            found = [b for b in self.json("list")["backups"] if b["restorable"]]
+            found = [b for b in self.backups() if b["restorable"]]
             if len(found) >= count:
                 return found
             assert time.monotonic() < deadline, f"only {len(found)} backups in {timeout:g} s\n{self.logs()}"

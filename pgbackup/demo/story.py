@@ -103,12 +103,16 @@ def _protect(stage: Stage) -> RunningProgram:
 
 def _wait_for_backup(stage: Stage, running: RunningProgram) -> None:
     deadline = time.monotonic() + _BACKUP_TIMEOUT_SECONDS
+    problem = ""
     while time.monotonic() < deadline:
         running.check_alive()
-        if any(backup["restorable"] for backup in stage.program.read_json("list")["backups"]):
-            return
+        try:
+            if any(backup["restorable"] for backup in stage.program.read_json("list")["backups"]):
+                return
+        except ToolError as exc:  # at first there is no repository
+            problem = str(exc)
         time.sleep(_POLL_SECONDS)
-    raise ToolError("there is no restorable base backup in time", detail=running.log_tail())
+    raise ToolError("there is no restorable base backup in time", detail=f"{problem}\n{running.log_tail()}".strip())
 
 
 def _drop_orders(stage: Stage) -> JustBefore:

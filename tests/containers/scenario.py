@@ -247,7 +247,8 @@ class Scenario:
         return self.project.inspect(service)["State"]
 
     def _restorable(self, timeline: int = 1) -> list[str]:
-        names = [b["name"] for b in self.project.pgbackup("list")["backups"] if b["restorable"]]
+        listed = self.project.pgbackup("list").get("backups", [])  # an error at first: there is no repository yet
+        names = [b["name"] for b in listed if b["restorable"]]
         return [name for name in names if name.startswith(f"base_{timeline:08X}")]
 
     def _insert(self) -> None:

@@ -101,7 +101,7 @@ def test_killed_during_the_base_backup(make_server: ServerFactory, make_program:
     resident = program.run()
     time.sleep(4)
     resident.kill()
-    assert program.json("list")["backups"] == []
+    assert program.backups() == []
     fast = program.with_env()
     del fast.env["PGBACKUP_BACKUP_RATE"]
     fast.run()

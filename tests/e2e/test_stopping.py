@@ -83,7 +83,7 @@ def test_during_a_base_backup(make_server: ServerFactory, make_program: MakeProg
     _wait_backup_running(server, program)
     time.sleep(1)
     assert resident.terminate() < STOP_SECONDS + SLACK_SECONDS
-    assert program.json("list")["backups"] == []
+    assert program.backups() == []
     deadline = time.monotonic() + 10
     while server.execute("SELECT count(*) FROM pg_stat_progress_basebackup") != [(0,)]:
         assert time.monotonic() < deadline, "the server still sends the backup"

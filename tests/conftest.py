@@ -55,9 +55,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_configure() -> None:
     """The operator's own settings must not reach the programs under test; where servers lie is for the workers.
 
-    SIGTERM, as ``timeout`` sends it, ends the run like Ctrl-C: servers are stopped and directories removed.
+    SIGTERM, as ``timeout`` sends it, ends the run like Ctrl-C: servers are stopped and directories removed. A shell
+    ignores SIGINT for what it runs in the background; taken over for SIGTERM, programs under test would inherit that.
     """
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith(_OPERATORS_VARIABLES) and name != _SERVERS]:
         del os.environ[name]
 

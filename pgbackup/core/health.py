@@ -124,7 +124,7 @@ def _resident(facts: HealthFacts, now: datetime) -> Iterator[Finding]:
             "stream:stopped",
             Severity.CRITICAL,
             f"WAL is not being shipped: {stream.problem}",
-            stream.hint or "It does not mend itself; correct it, and restart pgbackup.",
+            stream.hint or "Correct what it names: pgbackup tries again by itself.",
         )
     elif lasts >= timedelta(minutes=1):
         yield Finding(

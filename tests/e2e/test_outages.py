@@ -1,19 +1,23 @@
-"""S3 gone under load, and back: Postgres goes on, people are told, and nothing that was acknowledged is missing."""
+"""S3 gone or closed under load, and back: Postgres goes on, people are told, and nothing that was written is lost."""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.fix_app import MakeProgram, Restore, wait_shipped
 from tests.fix_postgres import ServerFactory
-from tests.fix_proxy import TcpProxy
+from tests.fix_proxy import Gateway, TcpProxy
 from tests.fix_receiver import Receiver
 from tests.fix_store import S3Server
 from tests.workload import CounterWriter, assert_counter
 
 pytestmark = pytest.mark.timeout(300)
+METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
 
 def test_s3_is_gone_for_a_while_under_load(
@@ -54,3 +58,46 @@ def test_s3_is_gone_for_a_while_under_load(
         assert_counter(restore(program, server.major, "--latest"), commits)
     finally:
         proxy.close()
+
+
+def test_credentials_are_revoked_and_given_back(
+    make_server: ServerFactory, make_program: MakeProgram, restore: Restore, s3_gateway: Gateway, receiver: Receiver
+) -> None:
+    server = make_server()
+    program = make_program(
+        server,
+        s3=True,
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{s3_gateway.port}",
+        PGBACKUP_HEALTH_INTERVAL="5s",
+        PGBACKUP_WEBHOOK_URLS=receiver.url,
+    )
+    resident = program.run()
+    program.wait_backups(1)
+    with CounterWriter(server.conninfo()) as writer:
+        writer.wait_more(20)
+        denials = [s3_gateway.answer(method, "/", 403, "AccessDenied", times=1_000_000) for method in METHODS]
+        told = wait_for(lambda: alerts(receiver, "opened", "critical"), resident.log)
+        writer.wait_more(20)
+        assert "denied" in json.dumps(told).lower(), told
+        program("status", exit_code=1)
+        assert resident.process.poll() is None
+        for denial in denials:
+            denial.times = 0
+        writer.wait_more(20)
+        commits = writer.stop()
+    wait_shipped(program, server, timeout=90)
+    assert resident.terminate() < 12
+    assert_counter(restore(program, server.major, "--latest"), commits)
+
+
+def alerts(receiver: Receiver, kind: str, severity: str = "") -> list[dict[str, Any]]:
+    found = [json.loads(request.body) for request in receiver.requests]
+    return [each for each in found if each["kind"] == kind and severity in each["severity"]]
+
+
+def wait_for(reached: Callable[[], Any], said: Callable[[], object], timeout: float = 90) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (found := reached()):
+        assert time.monotonic() < deadline, said()
+        time.sleep(0.1)
+    return found

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from pgbackup.engines.wale import tool
 from pgbackup.engines.wale.tool import Outcome, run_program
 from pgbackup.engines.wale.tool_output import STDOUT_BYTES, TAIL_BYTES
 from pgbackup.engines.wale.tool_processes import MARK, own_children
@@ -86,12 +85,11 @@ def test_a_failure_has_status_and_last_words() -> None:
     assert not outcome.ok
 
 
-def test_one_that_hangs_is_ended_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool, "TERM_SECONDS", 15.0)  # a busy machine may take seconds to end it
+def test_one_that_hangs_is_ended_in_time() -> None:
     begin = time.monotonic()
     outcome = run("hang", timeout=5)
     assert (outcome.status, outcome.ending) == (-15, "timeout")
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 20
     assert outcome.stdout == "begun\n"
 
 

@@ -52,7 +52,7 @@ def rows(server: ThrowawayServer) -> list[int]:
     return [n for (n,) in server.execute("SELECT n FROM t ORDER BY n")]
 
 
-def wait_whole(program: Program, server: ThrowawayServer, timeout: float = 60) -> None:
+def wait_whole(program: Program, server: ThrowawayServer, timeout: float = 120) -> None:
     """Until every whole segment is confirmed to the server."""
     deadline = time.monotonic() + timeout
     text = (

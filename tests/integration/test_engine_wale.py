@@ -21,7 +21,7 @@ from tests.tool_engine import (
     with_tool,
 )
 
-pytestmark = [pytest.mark.timeout(300), needs_lzo]
+pytestmark = [pytest.mark.timeout(600), needs_lzo]
 
 
 def test_backed_up_by_wal_e_and_restored_by_wal_e_and_by_pgbackup(
@@ -31,7 +31,7 @@ def test_backed_up_by_wal_e_and_restored_by_wal_e_and_by_pgbackup(
     fill(server, 0, 1000)
     program = with_tool(make_program, server, "wal-e", wal_e)
     program.run()
-    backup = program.wait_backups(1)[0]
+    backup = program.wait_backups(1, timeout=200)[0]
     fill(server, 1000, 2000)
     fill(server, 2000, 2500)
     wait_whole(program, server)

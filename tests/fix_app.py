@@ -34,23 +34,23 @@ class Program:
 
     def __call__(self, *arguments: str | Path, exit_code: int = 0, timeout: float = 120) -> str:
         """Standard output of a command. Fails the test when it exits with another code."""
-        done = subprocess.run(
-            [sys.executable, "-m", "pgbackup", *map(str, arguments)],
-            env=self.env, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = self._ended(*arguments, timeout=timeout)
         said = f"pgbackup {' '.join(map(str, arguments))}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert done.returncode == exit_code, said
         return done.stdout if exit_code == 0 else said
+
+    def _ended(self, *arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pgbackup", *map(str, arguments)],
+            env=self.env, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def json(self, *arguments: str | Path, timeout: float = 120) -> Any:
         return json.loads(self(*arguments, "--json", timeout=timeout))
 
     def backups(self) -> list[dict[str, Any]]:
         """What ``list`` shows; none as well before there is a repository."""
-        done = subprocess.run(
-            [sys.executable, "-m", "pgbackup", "list", "--json"],
-            env=self.env, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        done = self._ended("list", "--json")
         document = json.loads(done.stdout or "{}")
         if "there is no repository" in document.get("error", {}).get("message", ""):
             return []

@@ -7,7 +7,6 @@ WAL-G comes from no package registry: without one on PATH what needs it is left 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pgbackup.repository.codec import is_readable
+from tests.conftest import in_ci
 
 ROOT = Path(__file__).parents[1]
 WAL_E = ROOT / ".ci" / "wal-e"
@@ -23,9 +23,7 @@ _NEEDS = ("lzop", "pv", "psql")
 _FAMILY_REQUIREMENTS = ("wal-e==1.1.1",)
 
 WAL_G = shutil.which("wal-g")
-needs_lzo = pytest.mark.skipif(
-    not is_readable("lzo") and not os.environ.get("CI"), reason="this Python cannot read lzop's objects"
-)
+needs_lzo = pytest.mark.skipif(not is_readable("lzo") and not in_ci(), reason="this Python cannot read lzop's objects")
 needs_wal_g = pytest.mark.skipif(WAL_G is None, reason="no wal-g on PATH")
 
 

@@ -31,7 +31,6 @@ __all__ = [
     "format_time",
     "is_as_sealed",
     "iter_files_metadata",
-    "metadata_problem",
     "parse_object",
     "tablespace_spec",
 ]
@@ -45,13 +44,6 @@ _COMPACT = (",", ":")
 _FILES_IN_CHUNK = 500
 _CORRUPT_BLOCKS_SHOWN = 10
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_TWINS = {
-    "StartTime": "start_time", "FinishTime": "finish_time", "DateFmt": "date_fmt", "Hostname": "hostname",
-    "DataDir": "data_dir", "PgVersion": "pg_version", "LSN": "start_lsn", "FinishLSN": "finish_lsn",
-    "SystemIdentifier": "system_identifier", "UncompressedSize": "uncompressed_size",
-    "CompressedSize": "compressed_size",
-}  # fmt: skip
-"""The fields of the sentinel that metadata.json repeats."""
 
 
 def format_time(moment: datetime) -> str:
@@ -144,23 +136,6 @@ def is_as_sealed(sentinel: bytes, checksum: str) -> bool:
     """Whether a sentinel of ours has the bytes that it was written with; ``checksum``: the one that it holds."""
     without = sentinel.replace(_CHECKSUM.format(checksum).encode(), _CHECKSUM.format("").encode(), 1)
     return bool(checksum) and hashlib.sha256(without).hexdigest() == checksum
-
-
-def metadata_problem(sentinel: JsonObject, metadata: JsonObject) -> str:
-    """In what metadata.json of a backup of ours says other than the sentinel; empty when they agree.
-
-    Permanence is left out: `wal-g backup-mark` changes it in metadata.json alone.
-    """
-    for name, twin in _TWINS.items():
-        if sentinel.value(name) != metadata.value(twin):
-            return f"its {twin} is {metadata.value(twin)!r}, that of the sentinel is {sentinel.value(name)!r}"
-    ours, theirs = sentinel.child("UserData"), metadata.child("user_data")
-    extras = ours.value(EXTRAS_KEY) if ours is not None else None
-    if not isinstance(extras, dict) or theirs is None:
-        return "its user_data is not that of the sentinel"
-    if {name: value for name, value in extras.items() if name != "sha256"} != theirs.value(EXTRAS_KEY):
-        return "its user_data is not that of the sentinel"
-    return "" if metadata.flag("is_permanent") is not None else "it does not say whether the backup is permanent"
 
 
 def tablespace_spec(data_directory: str, tablespaces: Iterable[Tablespace]) -> dict[str, Any]:

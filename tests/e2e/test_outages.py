@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.e2e.test_supervisor import alerts, wait_for
 from tests.fix_app import MakeProgram, Restore, wait_shipped
 from tests.fix_postgres import ServerFactory
 from tests.fix_proxy import Gateway, TcpProxy
@@ -69,14 +69,14 @@ def test_credentials_are_revoked_and_given_back(
         s3=True,
         AWS_ENDPOINT_URL=f"http://127.0.0.1:{s3_gateway.port}",
         PGBACKUP_HEALTH_INTERVAL="5s",
-        PGBACKUP_WEBHOOK_URLS=receiver.url,
+        PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook",
     )
     resident = program.run()
     program.wait_backups(1)
     with CounterWriter(server.conninfo()) as writer:
         writer.wait_more(20)
         denials = [s3_gateway.answer(method, "/", 403, "AccessDenied", times=1_000_000) for method in METHODS]
-        told = wait_for(lambda: alerts(receiver, "opened", "critical"), resident.log)
+        told = wait_for(lambda: critical(receiver), resident.log, timeout=90)
         writer.wait_more(20)
         assert "denied" in json.dumps(told).lower(), told
         program("status", exit_code=1)
@@ -90,14 +90,5 @@ def test_credentials_are_revoked_and_given_back(
     assert_counter(restore(program, server.major, "--latest"), commits)
 
 
-def alerts(receiver: Receiver, kind: str, severity: str = "") -> list[dict[str, Any]]:
-    found = [json.loads(request.body) for request in receiver.requests]
-    return [each for each in found if each["kind"] == kind and severity in each["severity"]]
-
-
-def wait_for(reached: Callable[[], Any], said: Callable[[], object], timeout: float = 90) -> Any:
-    deadline = time.monotonic() + timeout
-    while not (found := reached()):
-        assert time.monotonic() < deadline, said()
-        time.sleep(0.1)
-    return found
+def critical(receiver: Receiver) -> list[dict[str, Any]]:
+    return [each for each in alerts(receiver) if (each["kind"], each["severity"]) == ("opened", "critical")]

@@ -21,9 +21,9 @@ from pgbackup.engines.verify.workers import Workers
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
-from pgbackup.repository.documents import metadata_problem
 from pgbackup.repository.json_object import JsonObject
 from pgbackup.repository.manifest import FileChecksum
+from pgbackup.repository.metadata_check import metadata_problem
 from pgbackup.repository.tar_read import Member, iter_members
 from pgbackup.repository.tar_split import PG_CONTROL
 from pgbackup.storage.base import ObjectInfo, ObjectStore

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from pgbackup.core.lsn import SegmentName
 from pgbackup.errors import OTHER_WRITER_HINT, WrongCluster
+from pgbackup.repository.wal_listing import chain_end
 
 PIECE_BYTES = 16 << 20
 
@@ -39,16 +40,6 @@ class StoredPiece:
     seen: int = field(default=0)
 
 
-def contiguous_end(ranges: list[tuple[int, int]]) -> int:
-    """The end of the unbroken cover that begins at offset 0."""
-    end = 0
-    for first, last in sorted(ranges):
-        if first > end:
-            break
-        end = max(end, last)
-    return end
-
-
 class OpenSegment:
     """One segment being received. ``received`` is the offset of the next byte."""
 
@@ -60,7 +51,7 @@ class OpenSegment:
         self._verified: list[tuple[int, int]] = []
         self.covered = 0
         self._pending: list[bytes] = []
-        self._pending_first = contiguous_end([(p.first, p.end) for p in self._unverified])
+        self._pending_first = chain_end((p.first, p.end) for p in self._unverified)
         self.pending_bytes = 0
 
     @property
@@ -121,4 +112,4 @@ class OpenSegment:
                 )
             self._verified.append((piece.first, piece.end))
         self._unverified = left
-        self.covered = contiguous_end(self._verified)
+        self.covered = chain_end(self._verified)

@@ -27,10 +27,10 @@ from pgbackup.repository.documents import (
     files_metadata,
     format_time,
     iter_files_metadata,
-    metadata_problem,
     tablespace_spec,
 )
 from pgbackup.repository.json_object import JsonObject
+from pgbackup.repository.metadata_check import metadata_problem
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 STARTED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

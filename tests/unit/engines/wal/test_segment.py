@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbackup.core.lsn import MIB, SegmentName
-from pgbackup.engines.wal.segment import OpenSegment, StoredPiece, contiguous_end
+from pgbackup.engines.wal.segment import OpenSegment, StoredPiece
 from pgbackup.errors import WrongCluster
+from pgbackup.repository.wal_listing import chain_end
 
 NAME = SegmentName(1, 7, MIB)
 
@@ -49,7 +50,7 @@ def test_stored_bytes_are_compared_and_the_rest_is_pending(
     segment = OpenSegment(NAME, [stored(whole, first, end) for first, end in ranges])
     for offset in range(0, len(whole), step):
         segment.append(whole[offset : offset + step])
-    chain = contiguous_end(ranges)
+    chain = chain_end(ranges)
     assert segment.covered == chain
     piece = segment.take_piece()
     rest = b"" if piece is None else b"".join(piece.blocks)

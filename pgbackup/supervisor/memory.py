@@ -1,9 +1,9 @@
 """Keeps a sidecar small: few heaps while it works, and what is free given back when it rests.
 
 The C library makes a heap for each thread that allocates (eight for each core), and keeps in each what uploads and
-compression have freed; large blocks it comes to take from heaps as well once one of them was freed. Measured with a
-gigabyte of WAL behind it: 108 to 132 MiB at rest without these limits, 87 to 92 MiB with them. All of this is glibc's;
-elsewhere nothing happens.
+compression have freed; large blocks it comes to take from heaps as well once one of them was freed. Measured with
+some hundred MiB of WAL behind it: 105 to 129 MiB at rest without these limits, 85 to 90 MiB with them. All of this is
+glibc's; elsewhere nothing happens.
 """
 
 from __future__ import annotations

@@ -71,6 +71,14 @@ CONTAINERS = [
 
 
 @pytest.mark.parametrize(("container", "pod"), CONTAINERS)
+def test_texts_stay_texts_when_kustomize_takes_their_quotation_marks(container: Any, pod: Any) -> None:
+    """It prints them bare where YAML 1.2 has no other reading; 1.1 takes a bare moment for a timestamp."""
+    texts = [*container.get("args", []), *container.get("command", [])]
+    texts += [entry["value"] for entry in container["env"] if "value" in entry]
+    assert [text for text in texts if yaml.safe_load(text) != text] == []
+
+
+@pytest.mark.parametrize(("container", "pod"), CONTAINERS)
 def test_every_container_is_restricted_and_bounded(container: Any, pod: Any) -> None:
     context = container["securityContext"]
     assert (context["allowPrivilegeEscalation"], context["readOnlyRootFilesystem"]) == (False, True)

@@ -181,12 +181,26 @@ def test_the_operator_gets_the_same_rules() -> None:
     assert found["ServiceMonitor"]["spec"]["endpoints"][0]["port"] in {port["name"] for port in chosen["spec"]["ports"]}
 
 
-def test_promtool_takes_the_rules() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", DOCKER / "monitoring" / "alerts.yml"),
+        ("test", "rules", Path(__file__).parent / "alerts_test.yml"),
+    ],
+    ids=["syntax", "given-figures"],
+)
+def test_promtool_takes_the_rules_and_they_say_what_they_should(arguments: tuple[str | Path, ...]) -> None:
     promtool = shutil.which("promtool")
-    if promtool is not None:
-        command = [promtool, "check", "rules", str(DOCKER / "monitoring" / "alerts.yml")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+    if promtool is None:
+        pytest.skip("promtool is not on this machine")
+    done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried_on_given_figures() -> None:
+    (document,) = documents(Path(__file__).parent / "alerts_test.yml")
+    fired = {case["alertname"] for test in document["tests"] for case in test["alert_rule_test"] if case["exp_alerts"]}
+    assert fired == {rule["alert"] for rule in rules()}
 
 
 # -- Compose ------------------------------------------------------------------------------------------------------

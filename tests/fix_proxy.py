@@ -6,12 +6,14 @@ proxy.pause()              nothing moves, connections stay open; resume() lets g
 proxy.stop_listening()     connections are refused
 gateway.answer(...)        a chosen request gets a made-up answer, or none after it took effect
 gateway.deaf = True        puts lose their conditions, as on a store that has never heard of them
+gateway.keeps = True       each key of a DeleteObjects is denied, in AWS' words
 """
 
 from __future__ import annotations
 
 import http.client
 import http.server
+import re
 import socket
 import threading
 import time
@@ -178,6 +180,7 @@ class Gateway:
 
     def __init__(self, target: S3Server) -> None:
         self.deaf = False
+        self.keeps = False
         self.target = target
         self.requests: list[str] = []
         """``METHOD path?query`` of every request, in order."""
@@ -257,6 +260,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         answer = self.gateway.take(self.command, self.path, str(self.headers))
+        if self.gateway.keeps and self.command == "POST" and self.path.endswith("?delete"):
+            self._reply(200, [("Content-Type", "application/xml")], _denied_keys(body).encode())
+            return
         if answer is None or answer.forwarded:
             status, headers, content = self._forward(body)
             if answer is None:
@@ -321,6 +327,16 @@ def _presigned_put(target: S3Server, path: str) -> str:
 
 def _error_body(code: str) -> str:
     return f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>made up by the test</Message></Error>'
+
+
+def _denied_keys(body: bytes) -> str:
+    """The answer to a DeleteObjects without s3:DeleteObject: 200, and an error for each key.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+    """
+    keys = re.findall(r"<Key>(.*?)</Key>", body.decode())
+    denied = "<Code>AccessDenied</Code><Message>Access Denied</Message>"
+    return f"<DeleteResult>{''.join(f'<Error><Key>{key}</Key>{denied}</Error>' for key in keys)}</DeleteResult>"
 
 
 def _connect(target: Address) -> socket.socket:

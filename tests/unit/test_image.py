@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -72,6 +74,26 @@ def test_every_service_that_hands_out_credentials_stays() -> None:
     assert {"sts", "sso"} <= used
     assert used <= services
     assert all((package / "data" / service).is_dir() for service in services)
+
+
+def test_progress_needs_no_pygments() -> None:
+    """slim.py takes it out: a bar is drawn on a terminal, and an error of the command line printed, without it."""
+    code = (
+        "import sys; sys.modules['pygments'] = None\n"
+        "from rich.console import Console; from rich.progress import Progress\n"
+        "with Progress(console=Console(force_terminal=True, file=sys.stdout)) as bar:\n"
+        "    bar.update(bar.add_task('shown', total=2), advance=1)\n"
+        "from pgbackup.cli.main import main; sys.argv = ['pgbackup', 'livez']; main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PGBACKUP_HTTP": "off"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "shown" in done.stdout, "PGBACKUP_HTTP" in done.stderr) == (2, True, True), done.stderr
 
 
 def test_the_build_sees_no_secret_and_no_history() -> None:

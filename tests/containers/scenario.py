@@ -22,6 +22,7 @@ MEMORY_BYTES = 256 << 20
 IMAGE_BYTES = 250 * 10**6
 VOLUME = "/var/lib/postgresql"
 _COUNT = "SELECT count(*) || ' ' || coalesce(md5(string_agg(id || text, ',' ORDER BY id)), '') FROM goods"
+_SHIPPED = "SELECT pg_current_wal_flush_lsn() <= max(restart_lsn) FROM pg_replication_slots WHERE active"
 _INSIDE = """
 import glob, json, os
 status = dict(line.split(":", 1) for line in open("/proc/1/status") if ":" in line)
@@ -213,6 +214,30 @@ class Scenario:
         finally:
             run("docker", "volume", "rm", "-f", volume, check=False)
 
+    def share_network(self) -> None:
+        """the other way in, compose.namespace.yml: a server that is killed and started again is still backed up"""
+        built = {"PGBACKUP_IMAGE": "pgbackup-test", "POSTGRES_IMAGE": "pgbackup-test-postgres", "PGDATA_NAME": "pgdata"}
+        theirs = {"PGBACKUP_REPOSITORY": "s3://backups/shared-network", "AWS_ENDPOINT_URL": "http://store:8333"}
+        other = Project(
+            f"{self.project.name}-network", self.project.variables | built | theirs,
+            self.project.compose_program, ("docker/compose.namespace.yml",),
+        )  # fmt: skip
+        beside, store, network = Scenario(other), self.project.container("store"), f"{other.name}_default"
+        try:
+            other.compose("up", "-d", "network")
+            run("docker", "network", "connect", "--alias", "store", network, store)
+            beside.start()
+            run("docker", "kill", "--signal", "KILL", other.container("postgres"))
+            other.compose("up", "-d")
+            wait_for("the server", lambda: other.sql("SELECT 1") == "1", 60)
+            other.sql("CREATE TABLE goods AS SELECT 1")
+            wait_for("the store to have it", lambda: other.sql(_SHIPPED) == "t", 60)
+        except Failed as failure:
+            raise Failed(f"{failure}\n--- its pgbackup\n{_tail(other, 'pgbackup')}") from None
+        finally:
+            run("docker", "network", "disconnect", network, store, check=False)
+            other.remove()
+
     def look_again(self) -> None:
         """no zombies, no restart, never out of memory"""
         for _ in range(3):
@@ -302,7 +327,7 @@ def main() -> int:
     steps: list[Callable[[], None]] = [
         scenario.build, scenario.start, scenario.write_rows, scenario.look_inside, scenario.check_ways_in,
         scenario.kill_each, scenario.tell_people, scenario.drop_table, scenario.restore, scenario.go_on,
-        scenario.restore_for_alpine, scenario.look_again, scenario.stop,
+        scenario.restore_for_alpine, scenario.share_network, scenario.look_again, scenario.stop,
     ]  # fmt: skip
     version = run(*compose, "version", "--short", check=False).strip() or run(*compose, "version").splitlines()[0]
     print(f"containers: {' '.join(compose)} {version}", flush=True)

@@ -219,6 +219,16 @@ def test_settings_of_the_example_exist_and_no_secret_is_passed_on_empty(name: st
         assert not [key for key in SECRETS & set(ours) if ":-}" in str(ours[key] or "")]
 
 
+def test_no_network_of_the_example_ends_with_the_server() -> None:
+    """Who is in the network of a container that starts anew stays behind in one that leads nowhere."""
+    (document,) = documents(DOCKER / "compose.namespace.yml")
+    services = document["services"]
+    modes = {name: service.get("network_mode") for name, service in services.items()}
+    assert {modes[name] for name in ("postgres", "pgbackup", "role")} == {"service:network"}
+    assert modes["network"] is None
+    assert not set(services["network"]) & {"depends_on", "volumes", "network_mode"}
+
+
 # -- systemd and AWS ----------------------------------------------------------------------------------------------
 
 

@@ -52,7 +52,8 @@ class Reach:
 class RecoverableRange:
     """Any moment from ``start`` to ``end`` (LSNs) on the path of ``timeline``, beginning with ``backup``.
 
-    ``start_time`` is the backup's finish; ``end_time`` the newest time mark inside, or None when none is known.
+    ``start_time`` is the backup's finish, or a time mark inside that is earlier: what it proves the backup's own clock,
+    read a little later, does not take back. ``end_time`` is the newest time mark inside, or None when none is known.
     """
 
     timeline: int
@@ -221,14 +222,14 @@ class Catalog:
                 continue
             if ranges and backup.stop_lsn <= ranges[-1].end:
                 continue
-            moment = self._last_mark(history, backup.stop_lsn, reach.end)
-            ranges.append(RecoverableRange(timeline, backup.name, backup.stop_lsn, reach.end, backup.finished, moment))
+            known = self._marks_inside(history, backup.stop_lsn, reach.end)
+            since, until = min([backup.finished, *known]), max(known, default=None)
+            ranges.append(RecoverableRange(timeline, backup.name, backup.stop_lsn, reach.end, since, until))
         return ranges
 
-    def _last_mark(self, history: TimelineHistory, start: Lsn, end: Lsn) -> datetime | None:
-        """The newest moment known inside a range; marks of the ancestors count up to their fork."""
-        moments = [m.moment for m in self.marks if start <= m.lsn <= end and history.holds(m.timeline, m.lsn)]
-        return max(moments, default=None)
+    def _marks_inside(self, history: TimelineHistory, start: Lsn, end: Lsn) -> list[datetime]:
+        """The moments known inside a range; marks of the ancestors count up to their fork."""
+        return [m.moment for m in self.marks if start <= m.lsn <= end and history.holds(m.timeline, m.lsn)]
 
 
 def _runs_of(numbers: Sequence[int]) -> list[tuple[int, int]]:

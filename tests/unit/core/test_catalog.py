@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog, Gap, TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
+from pgbackup.core.recovery_choice import ended_before, known_until
 from pgbackup.core.timeline import Ancestor, TimelineHistory
 
 SIZE = 16 * MIB
@@ -218,6 +219,17 @@ def test_end_time_is_a_mark_inside_the_range() -> None:
     first, second = make_catalog({1: [5, 6, 9, 10]}, one, two, marks=[(5, 1, 6.5), (50, 1, 8.5)]).recoverable()
     assert first.end_time == NOON + timedelta(minutes=5)
     assert second.end_time is None, "the marks before the backup say nothing about the range after it"
+
+
+def test_a_mark_between_a_backups_last_wal_and_its_finish_begins_the_range() -> None:
+    """A first backup, seconds ago: the range ended before it began, and its begin was a moment that restores refuse."""
+    catalog = make_catalog({1: [5]}, make_backup(5, 5.5), marks=[(-0.01, 1, 5.6)])
+    (found,) = catalog.recoverable()
+    mark = NOON - timedelta(minutes=0.01)
+    assert (found.start_time, found.end_time) == (mark, mark)
+    assert [b.stop_lsn for b in ended_before(list(catalog.backups), mark, list(catalog.marks))] == [lsn(5.5)]
+    known = known_until(catalog, catalog.history(1), found.end)
+    assert known == mark, "a restore to the backup's own finish is refused: nothing proves that its WAL is all there"
 
 
 def test_a_mark_of_the_parent_counts_on_the_way_to_the_child() -> None:

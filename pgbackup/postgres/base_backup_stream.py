@@ -8,13 +8,10 @@ everything, reports the stop LSN, and only then its ERROR; all of that is kept f
 from __future__ import annotations
 
 import select
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
-import psycopg
 from psycopg import pq
 
 from pgbackup.core.backup import Tablespace
@@ -34,7 +31,6 @@ from pgbackup.postgres.replication import ReplicationConnection, lost_connection
 
 _WAIT_SECONDS = 0.5
 _SILENCE_SECONDS = 3600.0
-_CANCEL_SECONDS = 2.0
 _LOOK_EVERY = 32
 _BROKE = "the base backup stream broke"
 _DATA_CORRUPTED = b"XX001"
@@ -110,13 +106,7 @@ class BaseBackupStream:
 
     def cancel(self) -> None:
         """Ask the server to give up; does not wait for long, for the server may be out of reach."""
-        try:
-            request = self._pgconn.get_cancel()
-        except psycopg.Error:  # the connection is gone, and the backup with it
-            return
-        thread = threading.Thread(target=_send_cancel, args=(request,), name="backup-cancel", daemon=True)
-        thread.start()
-        thread.join(_CANCEL_SECONDS)
+        self._connection.cancel()
 
     # -- the stream -----------------------------------------------------------------------------------------------
 
@@ -197,12 +187,6 @@ class BaseBackupStream:
     def _on_notice(self, notice: pq.abc.PGresult) -> None:
         text = (notice.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode("utf-8", "replace")
         self._warnings.add(text)
-
-
-def _send_cancel(request: pq.abc.PGcancel) -> None:
-    # The connection is closed next, which says the same; this only makes the server hear it sooner.
-    with suppress(psycopg.Error):
-        request.cancel()
 
 
 def _position(rows: pq.abc.PGresult) -> tuple[Lsn, int]:

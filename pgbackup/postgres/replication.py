@@ -1,13 +1,14 @@
 """A replication connection: the protocol's commands over libpq (psycopg.pq), without SQL.
 
-Nothing here waits for ever: connecting has libpq's connect_timeout, commands are answered by a server that is alive or
-fail by TCP keepalive, and the WAL stream is polled (``poll`` never blocks; the caller selects on ``fileno``).
+Nothing here waits for ever: connecting has libpq's connect_timeout, commands are answered within ANSWER_TIMEOUT_SECONDS
+or fail, and the WAL stream is polled (``poll`` never blocks; the caller selects on ``fileno``).
 """
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,9 @@ from pgbackup.postgres import server_errors
 from pgbackup.postgres.wire import Keepalive, WalData, format_status, parse_stream_message
 
 CONNECT_TIMEOUT_SECONDS = 10
+CANCEL_TIMEOUT_SECONDS = 2.0
+ANSWER_TIMEOUT_SECONDS = 60
+"""For replication commands, which the server answers from memory: the statement_timeout of the SQL sessions."""
 _DONE, _NOTHING_YET = -1, 0
 
 
@@ -79,20 +83,21 @@ def lost_connection(message: str) -> Iterator[None]:
 class ReplicationConnection:
     """One walsender at the other end. Not thread-safe: one thread owns it."""
 
-    def __init__(self, pgconn: pq.abc.PGconn) -> None:
-        self.pgconn = pgconn
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self.pgconn = connection.pgconn
         self._streaming = False
 
     @classmethod
     def connect(cls, conninfo: str, *, application_name: str) -> ReplicationConnection:
         """Connect with ``replication=true``. Raises ConnectionLost, or PostgresError with the line or SQL to add."""
         text = connection_parameters(conninfo, application_name, replication="true")
-        pgconn = pq.PGconn.connect(text.encode())
-        if pgconn.status != pq.ConnStatus.OK:
-            message = pgconn.error_message.decode("utf-8", "replace")
-            pgconn.finish()
-            raise server_errors.from_connect(message)
-        return cls(pgconn)
+        try:
+            # Not PGconn.connect: it waits with the interpreter's lock held, so that no other thread of ours would do
+            # anything while a server hangs.
+            return cls(psycopg.connect(text, autocommit=True))
+        except psycopg.Error as exc:
+            raise server_errors.from_connect(str(exc)) from exc
 
     @property
     def server_version(self) -> int:
@@ -103,14 +108,18 @@ class ReplicationConnection:
         return self.pgconn.socket
 
     def close(self) -> None:
-        self.pgconn.finish()
+        self._connection.close()
+
+    def cancel(self) -> None:
+        """Ask the server to give up what it does. For CANCEL_TIMEOUT_SECONDS at most: closing says the same, later."""
+        with suppress(psycopg.Error):
+            self._connection.cancel_safe(timeout=CANCEL_TIMEOUT_SECONDS)
 
     # -- commands -------------------------------------------------------------------------------------------------
 
     def command(self, text: str) -> list[list[str | None]]:
         """Run one replication command and return its rows as text. Raises what server_errors makes of a refusal."""
-        with lost_connection("the connection to the server broke"):
-            result = self.pgconn.exec_(text.encode())
+        result = self._execute(text)
         if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             raise self.error(result)
         return [
@@ -126,8 +135,7 @@ class ReplicationConnection:
 
     def timeline_history(self, timeline: int) -> str:
         """The content of a history file. Raises PostgresError when the server does not have it."""
-        with lost_connection("the connection to the server broke"):
-            result = self.pgconn.exec_(f"TIMELINE_HISTORY {timeline}".encode())
+        result = self._execute(f"TIMELINE_HISTORY {timeline}")
         if result.status != pq.ExecStatus.TUPLES_OK or not result.ntuples:
             raise self.error(result)
         return (result.get_value(0, 1) or b"").decode("utf-8", "replace")
@@ -145,13 +153,9 @@ class ReplicationConnection:
     def start_streaming(self, start: Lsn, timeline: int, slot: str | None) -> TimelineEnd | None:
         """Enter CopyBoth. Returns a TimelineEnd at once when that timeline has nothing after ``start``."""
         with_slot = f"SLOT {_identifier(slot)} " if slot else ""
-        with lost_connection("the connection to the server broke"):
-            result = self.pgconn.exec_(f"START_REPLICATION {with_slot}PHYSICAL {start} TIMELINE {timeline}".encode())
+        result = self._execute(f"START_REPLICATION {with_slot}PHYSICAL {start} TIMELINE {timeline}")
         if result.status == pq.ExecStatus.TUPLES_OK:
-            end = _timeline_end(result)
-            while self.pgconn.get_result() is not None:
-                pass
-            return end
+            return _timeline_end(result)
         if result.status != pq.ExecStatus.COPY_BOTH:
             raise self.error(result)
         self.pgconn.nonblocking = 1
@@ -161,7 +165,7 @@ class ReplicationConnection:
     def poll(self) -> WalData | Keepalive | TimelineEnd | None:
         """The next message of the stream, or None when nothing has arrived. Never blocks.
 
-        Raises WalGone, ConnectionLost and the like when the stream broke.
+        Raises WalGone, ConnectionLost and the like when the stream broke, PostgresError for what is no message of it.
         """
         with lost_connection("the WAL stream broke"):
             size, data = self.pgconn.get_copy_data(1)
@@ -173,7 +177,14 @@ class ReplicationConnection:
         if size == _DONE:
             with lost_connection("the WAL stream broke"):
                 return self._finish_stream()
-        return parse_stream_message(data)
+        try:
+            return parse_stream_message(data)
+        except ValueError as exc:
+            raise PostgresError(
+                "the server's WAL stream cannot be read",
+                detail=str(exc),
+                hint="Is this PostgreSQL? Or does something on the way change what it sends?",
+            ) from exc
 
     def send_status(self, durable: Lsn) -> None:
         """Tell the server what is durable. Raises ConnectionLost."""
@@ -187,7 +198,7 @@ class ReplicationConnection:
         self.pgconn.nonblocking = 0
         end: TimelineEnd | None = None
         sent_end = False
-        while (result := self.pgconn.get_result()) is not None:
+        while (result := self._next_result()) is not None:
             if result.status in (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_BOTH):
                 if sent_end:
                     raise ConnectionLost("the WAL stream did not end as the protocol says")
@@ -200,6 +211,31 @@ class ReplicationConnection:
         if end is None:
             raise ConnectionLost("the server ended the WAL stream", detail="it is stopping")
         return end
+
+    # -- results --------------------------------------------------------------------------------------------------
+
+    def _execute(self, text: str) -> pq.abc.PGresult:
+        """The first result of a command; the rest is read as well, unless a copy begins. Raises ConnectionLost."""
+        with lost_connection("the connection to the server broke"):
+            self.pgconn.send_query(text.encode())
+            result = self._next_result()
+            if result is None:
+                raise ConnectionLost("the server did not answer a replication command")
+            if result.status != pq.ExecStatus.COPY_BOTH:
+                while self._next_result() is not None:
+                    pass
+        return result
+
+    def _next_result(self) -> pq.abc.PGresult | None:
+        """The next result, or None after the last one.
+
+        libpq's own waiting would be for ever where a local server hangs, and partly with the interpreter's lock held.
+        """
+        while self.pgconn.is_busy():
+            if not select.select([self.fileno()], [], [], ANSWER_TIMEOUT_SECONDS)[0]:
+                raise ConnectionLost(f"the server did not answer for {ANSWER_TIMEOUT_SECONDS} s")
+            self.pgconn.consume_input()
+        return self.pgconn.get_result()
 
     # -- errors ---------------------------------------------------------------------------------------------------
 

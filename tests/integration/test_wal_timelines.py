@@ -10,6 +10,7 @@ import pytest
 
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import parse_history
+from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
 from pgbackup.storage.memory import MemoryStore
@@ -67,6 +68,18 @@ def test_a_promotion_is_followed_on_every_major(pg_major: int, make_server: Make
         assert_wal_equal(server, store, 2, forked.start, end)
         assert stored_wal(store, SegmentName(2, forked.number))[: fork - forked.start] == old[: fork - forked.start]
         assert begin <= fork
+
+
+def test_asking_for_what_comes_after_a_timeline(pg_major: int, make_server: MakeServer) -> None:
+    """The server answers with rows instead of a stream."""
+    server = make_server(pg_major)
+    fork = switch_timeline(server)
+    connection = ReplicationConnection.connect(server.conninfo(), application_name="pgbackup")
+    try:
+        assert connection.start_streaming(fork, 1, None) == TimelineEnd(2, fork)
+        assert connection.identify().timeline == 2, "the connection goes on"
+    finally:
+        connection.close()
 
 
 def test_switching_while_pgbackup_is_away(make_server: MakeServer, store: MemoryStore) -> None:

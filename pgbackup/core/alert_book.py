@@ -153,7 +153,7 @@ class AlertBook:
         over = [
             notice for key, notice in waiting.items() if notice.kind is NoticeKind.RESOLVED and key not in self._open
         ]
-        alerts += [Alert(n.finding, n.since, n.time, n.finding.severity, n.count) for n in over]
+        alerts += [Alert(n.finding, n.since, n.time, n.finding.severity, n.count, n.time) for n in over]
         return {"format": 1, "open": [_document(alert) for alert in alerts[:_MOST_ALERTS]]}
 
     def _untold(self, alert: Alert) -> Alert:
@@ -197,6 +197,7 @@ def _document(alert: Alert) -> dict[str, Any]:
         "told": alert.told.isoformat(),
         "told_severity": alert.told_severity.word,
         "count": alert.count,
+        "absent_since": alert.absent_since.isoformat() if alert.absent_since else None,
         "openings": [t.isoformat() for t in alert.openings],
     }
 
@@ -216,6 +217,7 @@ def _parse(fields: Mapping[str, Any]) -> Alert:
         told=_moment(fields["told"]),
         told_severity=Severity[str(fields["told_severity"]).upper()],
         count=count,
+        absent_since=_moment(fields["absent_since"]) if fields.get("absent_since") is not None else None,
         openings=tuple(_moment(t) for t in fields["openings"][-_FLAPS * 2 :]),
     )
 

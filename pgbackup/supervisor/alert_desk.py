@@ -167,10 +167,10 @@ class AlertDesk:
         return True
 
     def _save(self) -> None:
-        """Store the book when something was told since, or has arrived; what fails is tried again at the next round."""
+        """Store the book when something was told, has ceased or has arrived since; what fails is tried again later."""
         undelivered = self._dispatch.undelivered()
         with self._lock:
-            told = tuple((alert.finding.key, alert.told, alert.count) for alert in self._book.active())
+            told = tuple((a.finding.key, a.told, a.count, a.absent_since is None) for a in self._book.active())
             document = self._book.document(undelivered)
         said = told, tuple(sorted(undelivered))
         if self._store is None or not self._restored or said == self._stored:

@@ -75,7 +75,8 @@ def _may_be_under_way(finding: Finding) -> bool:
 
 
 def told_by_run(store: ObjectStore) -> list[Alert]:
-    """The open alerts that only the resident process can see, as it stored them. Raises what the store raises."""
+    """The open alerts that only the resident process can see, as it stored them; without those that it did not see
+    at its last look and that are only waited for to stay away. Raises what the store raises."""
     book = AlertBook(repeat=timedelta(0))
     try:
         book.restore(json.loads(store.get(keys.ALERTS)))
@@ -84,7 +85,8 @@ def told_by_run(store: ObjectStore) -> list[Alert]:
     except (ValueError, RecursionError) as exc:
         _log.warning("object %s is damaged: %s", keys.ALERTS, exc)
         return []
-    return [alert for alert in book.active() if alert.finding.key.startswith(_ONLY_THE_PROCESS_KNOWS)]
+    current = [alert for alert in book.active() if alert.absent_since is None]
+    return [alert for alert in current if alert.finding.key.startswith(_ONLY_THE_PROCESS_KNOWS)]
 
 
 def _as_told(alert: Alert, settings: Settings) -> Finding:

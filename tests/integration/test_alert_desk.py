@@ -16,12 +16,15 @@ from pgbackup.errors import StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.alert_desk import AlertDesk, DeskSettings
+from pgbackup.supervisor.status_look import told_by_run
 from tests.fix_receiver import Receiver
 from tests.waiting import wait_for
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOLE = Finding("wal:hole:1/0", Severity.CRITICAL, "a segment is missing", "Take a base backup.", {"timeline": 1})
 OTHER = Finding("backup:overdue", Severity.WARNING, "the newest is old", "Take a base backup.")
+
+STREAM = Finding("stream:stopped", Severity.CRITICAL, "WAL streaming stands", "Look at the log.")
 
 
 def later(minutes: float) -> datetime:
@@ -160,3 +163,20 @@ def test_something_can_be_told_while_no_verdict_comes(receiver: Receiver) -> Non
         only.round(verdict(HOLE), later(31))
         only.round(verdict(HOLE), later(34))
     assert told(receiver) == [("opened", HOLE.key), ("opened", "health:stale"), ("resolved", "health:stale")]
+
+
+def test_status_repeats_only_what_the_process_still_sees(receiver: Receiver) -> None:
+    """An alert stays open for two minutes after its cause: a verdict of now does not wait for that."""
+    store = MemoryStore()
+    with desk(receiver, store) as first:
+        first.round(verdict(STREAM), NOON)
+        assert [alert.finding.key for alert in told_by_run(store)] == [STREAM.key]
+        first.round(verdict(), later(0.5))
+        assert told_by_run(store) == []
+        first.round(verdict(STREAM), later(1))
+        assert [alert.finding.key for alert in told_by_run(store)] == [STREAM.key]
+        first.round(verdict(), later(2))
+    with desk(receiver, store) as second:
+        second.round(verdict(), later(4.5))
+        receiver.wait(2)
+    assert told(receiver) == [("opened", STREAM.key), ("resolved", STREAM.key)]

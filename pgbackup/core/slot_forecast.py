@@ -86,7 +86,7 @@ def slot_findings(sample: SlotSample, forecast: SlotForecast, limit_bytes: int |
             "slot:missing",
             Severity.CRITICAL,
             "the replication slot does not exist, so the server keeps no WAL for us",
-            "`pgbackup run` makes it again as soon as it can stream; who dropped it?",
+            "`pgbackup run` makes it as soon as it can stream. If it was there before, somebody dropped it.",
         )
         return
     if sample.wal_status in ("lost", "unreserved"):

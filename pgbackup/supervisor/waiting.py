@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from pgbackup.core.health import evaluate
 from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits
-from pgbackup.errors import ConfigError, PgbackupError
+from pgbackup.errors import ConfigError, PgbackupError, PostgresError
 from pgbackup.supervisor.alert_desk import AlertDesk
 from pgbackup.supervisor.latest_status import LatestStatus
 from pgbackup.supervisor.status_snapshot import make_snapshot
@@ -34,8 +34,9 @@ def wait_for_server(
             resolve()
         except ConfigError as exc:
             cause = exc.__cause__
-            if not isinstance(cause, PgbackupError) or not cause.retryable:
+            if not isinstance(cause, PostgresError):
                 raise
+            # A role that is still to be made as well: the process stays up and readable, and people are told.
             _log.info("waiting for the server, which the repository's URL needs: %s", exc.detail)
             now = datetime.now(UTC)
             health = health_without_server(cause, limits, now)

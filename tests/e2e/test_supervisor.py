@@ -160,6 +160,18 @@ def test_a_server_that_was_never_there_is_told_of(
     resident.terminate()
 
 
+def test_a_role_that_is_made_later_is_waited_for(server: ThrowawayServer, make_program: MakeProgram) -> None:
+    """With a URL that needs the server as without: a process that ended would show no page and tell nobody."""
+    program = make_program(server, **WATCHED, PGUSER="made_later")
+    program.env["PGBACKUP_REPOSITORY"] += "/{system_identifier}"
+    resident = program.run()
+    assert 'role "made_later" does not exist' in wait_ready(resident, 503)
+    server.execute("CREATE ROLE made_later LOGIN REPLICATION IN ROLE pg_monitor")
+    program.wait_backups()
+    wait_ready(resident, 200)
+    resident.terminate()
+
+
 def test_an_alert_endpoint_that_hangs_breaks_nothing(
     server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver
 ) -> None:

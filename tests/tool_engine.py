@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.wale.base_backup import ToolBackup
 from pgbackup.engines.wale.dialects import PushOptions, dialect
 from pgbackup.engines.wale.driver import ToolDriver
@@ -55,11 +56,12 @@ def rows(server: ThrowawayServer) -> list[int]:
 def wait_whole(program: Program, server: ThrowawayServer, timeout: float = 120) -> None:
     """Until every whole segment is confirmed to the server."""
     deadline = time.monotonic() + timeout
-    text = (
-        "SELECT pg_walfile_name(pg_current_wal_flush_lsn()) = pg_walfile_name(max(restart_lsn)) "
-        "FROM pg_replication_slots"
-    )
-    while server.execute(text) != [(True,)]:
+    text = "SELECT pg_current_wal_flush_lsn()::text, max(restart_lsn)::text FROM pg_replication_slots"
+    while True:
+        flushed, confirmed = (Lsn.parse(each) for each in server.execute(text)[0])
+        # Not by the segments' names: that of a segment's first byte is the name of the one before it.
+        if confirmed >= SegmentName.containing(1, flushed).start:
+            return
         assert time.monotonic() < deadline, program.logs()
         time.sleep(0.1)
 

@@ -6,15 +6,15 @@ writers that diverge inside one segment cannot both confirm: whoever lists secon
 
 Many small pieces (a commit each, with a flush interval of 0) are merged: the merged piece is put first, and only when
 it is durable are the pieces that it repeats removed, so the stored bytes never shrink. Sizes double from merge to
-merge, as in a binary counter; that bounds the number of pieces to MERGE_COUNT plus a few, and the merged bytes to
-PIECE_BYTES.
+merge, as in a binary counter; that bounds the number of small pieces to MERGE_COUNT plus a few, and the bytes kept for
+merging to those of as many small pieces.
 """
 
 from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pgbackup.core.lsn import SegmentName
@@ -25,7 +25,8 @@ from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.tidying import tidy
 
-MERGE_COUNT = 64
+MERGE_COUNT = 16
+"""How many pieces lie there before some are merged: the listing after each put takes longer with each of them."""
 _SMALL_BYTES = PIECE_BYTES // MERGE_COUNT
 _LOADERS = 4
 _LOAD_TRIES = 5
@@ -92,8 +93,7 @@ class PieceStore:
         return stored_bytes
 
     def _put(self, piece: Piece) -> int:
-        key = keys.piece(self._segment, piece.first, piece.end, self._codec.extension)
-        data = b"".join(piece.blocks)
+        key, data = self._key(piece), b"".join(piece.blocks)
         with self._lock:
             self._known.add(key)
         encoded = self._codec.encode(data)
@@ -134,24 +134,31 @@ class PieceStore:
 
     def _merge(self) -> None:
         with self._lock:
-            chosen = _to_merge(self._mergeable)
-        if not chosen:
+            chosen = choose_merge([piece.end - piece.first for piece in self._mergeable])
+            run = self._mergeable[chosen.start : chosen.stop] if chosen else []
+        if not run:
             return
-        merged = Piece(chosen[0].first, chosen[-1].end, tuple(b for piece in chosen for b in piece.blocks))
-        merged = Piece(merged.first, merged.end, (b"".join(merged.blocks),))
+        data = b"".join(block for piece in run for block in piece.blocks)
+        merged = Piece(run[0].first, run[-1].end, (data,))
         self._put(merged)
-        gone = [keys.piece(self._segment, p.first, p.end, self._codec.extension) for p in chosen]
-        tidy(self._store, gone)
+        # They stay known: a listing that began before the removal may still show them.
+        tidy(self._store, [self._key(piece) for piece in run])
         with self._lock:
-            if chosen[0] not in self._mergeable:
-                # A large piece came meanwhile: nothing before it is merged any more, this one neither.
-                return
-            index = self._mergeable.index(chosen[0])
-            newer = self._mergeable[index + len(chosen) :]
-            del self._mergeable[index:]
-            for piece in (merged, *newer):
-                self._remember(piece)
-            # They stay known: a listing that began before the removal may still show them.
+            self._replace(run, merged)
+
+    def _replace(self, run: list[Piece], merged: Piece) -> None:
+        """In what may be merged later; where a large piece came meanwhile, none of them is there any more."""
+        if run[0] not in self._mergeable:
+            return
+        begin = self._mergeable.index(run[0])
+        end = begin + len(run)
+        if merged.end - merged.first > _SMALL_BYTES:
+            del self._mergeable[:end]
+        else:
+            self._mergeable[begin:end] = [merged]
+
+    def _key(self, piece: Piece) -> str:
+        return keys.piece(self._segment, piece.first, piece.end, self._codec.extension)
 
     def compare_others(self, whole_key: str) -> None:
         """The whole segment is stored: before it is confirmed, compare it with pieces that we do not know.
@@ -201,15 +208,21 @@ def compare_with_whole(store: ObjectStore, codec: Codec, whole_key: str, pieces:
             )
 
 
-def _to_merge(pieces: list[Piece]) -> list[Piece]:
-    """The newest pieces that belong into one: as many as are no larger than what is merged already."""
-    if len(pieces) < MERGE_COUNT:
-        return []
-    size, chosen = 0, 0
-    for piece in reversed(pieces):
-        length = piece.end - piece.first
-        if chosen and (length > max(size, 1) * 2 or size + length > PIECE_BYTES):
-            break
-        size += length
-        chosen += 1
-    return pieces[len(pieces) - chosen :]
+def choose_merge(sizes: Sequence[int]) -> range | None:
+    """Which pieces to merge into one, given their sizes in bytes in order; never fewer than two: the merged piece is a
+    new object, and those that it repeats are removed.
+
+    The newest run in which no piece is more than twice as large as all that follow it in the run: so a byte is merged
+    again only after as many have come, and a large piece is not written again for the sake of a small one. Where there
+    is no such run, every piece is more than twice as large as the next, and there cannot be many of them.
+    """
+    if len(sizes) < MERGE_COUNT:
+        return None
+    for end in range(len(sizes), 1, -1):
+        begin, total = end - 1, sizes[end - 1]
+        while begin and sizes[begin - 1] <= total * 2 and total + sizes[begin - 1] <= PIECE_BYTES:
+            begin -= 1
+            total += sizes[begin]
+        if end - begin > 1:
+            return range(begin, end)
+    return None

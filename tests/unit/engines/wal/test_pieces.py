@@ -5,20 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pgbackup.core.lsn import SegmentName
-from pgbackup.engines.wal.pieces import MERGE_COUNT, PiecesChanged, PieceStore, load_stored
-from pgbackup.engines.wal.segment import Piece
+from pgbackup.engines.wal.pieces import MERGE_COUNT, PiecesChanged, PieceStore, choose_merge, load_stored
+from pgbackup.engines.wal.segment import PIECE_BYTES, Piece
 from pgbackup.errors import DeleteRefused, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
+from pgbackup.repository.wal_listing import chain_end
 from pgbackup.storage.memory import MemoryStore
 from tests.streaming import stored_wal
 
 SEGMENT = SegmentName(1, 9)
 CODEC = Codec(Compression("zstd", 1))
+FOLDER = keys.pieces_folder(str(SEGMENT))
 
 
 def piece(number: int, size: int = 10) -> Piece:
@@ -34,6 +39,41 @@ def test_merging_keeps_every_byte_and_bounds_the_count() -> None:
         pieces.merge_if_many()
     assert stored_wal(store, SEGMENT, CODEC) == b"".join(piece(n).blocks[0] for n in range(count))
     assert len(list(store.list(keys.pieces_folder(str(SEGMENT))))) <= MERGE_COUNT + 8
+
+
+@settings(max_examples=150, deadline=None)
+@example([1000] * (MERGE_COUNT - 1) + [100])
+@given(
+    st.lists(
+        st.one_of(st.integers(1, 300), st.sampled_from([1000, 50_000, 300_000, 1_100_000])),
+        min_size=MERGE_COUNT,
+        max_size=MERGE_COUNT * 4,
+    )
+)
+def test_whatever_the_sizes_nothing_that_was_put_is_gone(sizes: list[int]) -> None:
+    """A piece much smaller than the one before it was once "merged" alone: put, found there, and then removed."""
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    end = 0
+    for number, size in enumerate(sizes):
+        pieces.put(Piece(end, end + size, (bytes([number % 251]) * size,)))
+        end += size
+        pieces.merge_if_many()
+        names = [name for info in store.list(FOLDER) if (name := keys.parse_piece(info.key))]
+        assert chain_end((name.first, name.end) for name in names) == end
+    content = b"".join(bytes([number % 251]) * size for number, size in enumerate(sizes))
+    assert stored_wal(store, SEGMENT, CODEC) == content
+
+
+@given(st.lists(st.integers(1, 2 << 20), max_size=200))
+def test_merges_are_of_two_at_least_and_bounded(sizes: list[int]) -> None:
+    chosen = choose_merge(sizes)
+    if chosen is None:
+        tight = [(a, b) for a, b in pairwise(sizes) if a <= 2 * b and a + b <= PIECE_BYTES]
+        assert len(sizes) < MERGE_COUNT or not tight
+    else:
+        assert len(chosen) >= 2
+        assert sum(sizes[chosen.start : chosen.stop]) <= PIECE_BYTES
 
 
 def test_a_store_that_lets_nothing_be_deleted_loses_nothing_and_stops_nothing() -> None:
@@ -74,7 +114,7 @@ def test_a_large_piece_that_comes_while_small_ones_are_merged() -> None:
     pieces = PieceStore(store, CODEC, SEGMENT)
     for number in range(MERGE_COUNT):
         pieces.put(piece(number))
-    large = Piece(MERGE_COUNT * 10, MERGE_COUNT * 10 + (1 << 20), (b"x" * (1 << 20),))
+    large = Piece(MERGE_COUNT * 10, MERGE_COUNT * 10 + (2 << 20), (b"x" * (2 << 20),))
 
     def arrive(operation: str, _key: str) -> None:
         if operation == "delete":

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.storage.base import ObjectStore
 
@@ -99,7 +100,10 @@ def _read(root: Path, left_out: set[str]) -> tuple[dict[str, bytes | None], dict
 def put_wal(store: ObjectStore, server: ThrowawayServer, extension: str, encode: Encode) -> None:
     """All whole segments and histories that the server still has."""
     server.execute("SELECT pg_switch_wal()")
-    current = server.execute("SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0]
+    timeline = int(server.execute("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")[0][0], 16)
+    # Not by pg_walfile_name: at the boundary, where the switch has brought us, that is the segment before.
+    position = Lsn.parse(server.execute("SELECT pg_current_wal_lsn()::text")[0][0])
+    current = str(SegmentName.containing(timeline, position))
     for path in sorted((server.data_directory / "pg_wal").iterdir()):
         if path.name.endswith(".history") or (re.fullmatch("[0-9A-F]{24}", path.name) and path.name < current):
             store.put(f"wal_005/{path.name}{extension}", encode(path.read_bytes()))

@@ -255,6 +255,7 @@ DAMAGE = {
         keys.files_metadata(new), r.store.get(keys.files_metadata(new))[:-100]
     ),
     "the control file": lambda r, full, mid, new: r.store.delete([keys.control_tar(new, "lz4")]),
+    "the label": lambda r, full, mid, new: r.store.delete([f"{keys.tar_folder(new)}backup_label.tar.lz4"]),
     "a file that the parent does not list": lambda r, full, mid, new: _rewrite_list(
         r, mid, lambda files: files.pop(_first(files, "IsSkipped"))
     ),

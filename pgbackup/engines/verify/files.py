@@ -30,6 +30,8 @@ from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 _TAR = re.compile(r"(?:part_(\d+)|copy_\d+|pg_control|backup_label)\.tar(?:\.[a-z0-9]*)?")
 _CONTROL_TAR = "pg_control.tar"
+_INDISPENSABLE = frozenset({PG_CONTROL, "backup_label"})
+"""No list of another tool names these, and a restore refuses a backup without them."""
 _READ_BYTES = 1 << 20
 _NAMED = 100
 
@@ -57,6 +59,7 @@ class FilesCheck:
         self._lock = threading.Lock()
         self._unproven = False
         self._has_control = False
+        self._seen: set[str] = set()
         self._whole_tars = True
 
     def run(self, workers: Workers, progress: ProgressSink) -> None:
@@ -189,11 +192,21 @@ class FilesCheck:
             if self._files.known:
                 self._findings.add("unexpected", key, f"it holds {member.name!r}, which is a {member.kind}")
             return
-        is_control_tar = keys.split_extension(key)[0].endswith("/" + _CONTROL_TAR)
-        if member.name == PG_CONTROL and is_control_tar:
+        self._check_place(key, member)
+        self._check_content(key, member)
+
+    def _check_place(self, key: str, member: Member) -> None:
+        """Whether the file is one that a backup must have, and where it belongs."""
+        if member.name in _INDISPENSABLE:
+            self._seen.add(member.name)
+        if member.name != PG_CONTROL:
+            return
+        if keys.split_extension(key)[0].endswith("/" + _CONTROL_TAR):
             self._has_control = True
-        elif member.name == PG_CONTROL and self._is_ours:
+        elif self._is_ours:
             self._findings.add("unexpected", key, f"it holds {PG_CONTROL}, which belongs into {_CONTROL_TAR} alone")
+
+    def _check_content(self, key: str, member: Member) -> None:
         wanted = self._files.take(member.name)
         if self._files.known and wanted is None:
             problem = f"it holds the file {member.name!r}, which the manifest does not list, or another object brought"
@@ -225,6 +238,9 @@ class FilesCheck:
                 f"its files have {self._member_bytes} bytes, the sentinel says {self._backup.raw_bytes}: the last "
             )
             self._findings.add("missing", folder, problem + "parts are missing, or files vanished while it was taken")
+        if not self._files.known:
+            for path in sorted(_INDISPENSABLE - self._seen):
+                self._findings.add("missing", folder, f"no object holds {path!r}, without which no server can recover")
         for count, path in enumerate(self._files.left_paths()):
             if count == _NAMED:
                 self._findings.add("missing", folder, f"{left - count} more files of the backup are in no object")

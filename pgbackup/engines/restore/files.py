@@ -211,7 +211,7 @@ class DataFiles:
         descriptor = self._create(key, path, name)
         written.append(path)
         try:
-            os.fchmod(descriptor, member.mode & 0o640 | 0o600)
+            os.fchmod(descriptor, member.mode & 0o750 | 0o600)
             if self._owner is not None:
                 self._owner.take(descriptor)
             self._copy(key, member, wanted, descriptor)

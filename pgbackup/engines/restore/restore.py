@@ -46,6 +46,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.backup_reader import extras_of
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.documents import parse_object
+from pgbackup.repository.tar_split import is_dropped
 from pgbackup.storage.base import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -235,7 +236,7 @@ class Restore:
         self._progress.finish()
         link_notes = self._make_links(claim, plan.backup, files)
         if table is not None:
-            table.check_complete(directory, is_left_out)
+            table.check_complete(directory, lambda name: is_left_out(name) or is_dropped(name))
         control = read_restored_control(claim, plan.backup)
         check_label(directory, plan.backup, control)
         if self._request.files_only:

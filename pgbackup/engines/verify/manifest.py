@@ -17,6 +17,8 @@ from pgbackup.repository.manifest import FileChecksum, ManifestFile, ManifestRea
 from pgbackup.repository.tar_split import is_dropped
 from pgbackup.storage.base import ObjectStore
 
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+
 
 class ExpectedFiles:
     """Empty and not ``known`` until ``load`` has read a manifest that is whole and of this backup."""
@@ -24,33 +26,39 @@ class ExpectedFiles:
     def __init__(self) -> None:
         self.known = False
         self._table = ChecksumTable()
+        self._not_text = 0
         self._lock = threading.Lock()
 
     def load(self, store: ObjectStore, codec: Codec, key: str, backup: Backup) -> None:
         """Raises CorruptObject, ObjectMissing and what the store raises; then nothing is known."""
-        table = ChecksumTable()
+        table, not_text = ChecksumTable(), 0
         try:
             with store.open_read(key) as source:
                 reader = ManifestReader(key, codec.open(key, source))
                 for file in reader:
                     if not is_dropped(file.path):
                         table.add(_entry(key, file))
+                        not_text += not _is_text(file.path)
             _check_backup(key, reader, backup)
         except BaseException:
             table.close()
             raise
-        self._table, self.known = table, True
+        self._table, self._not_text, self.known = table, not_text, True
 
     def check_list(self, store: ObjectStore, key: str) -> None:
         """WAL-G restores what this list names and nothing else: it must name every file of the manifest.
 
-        Raises CorruptObject when it does not, ObjectMissing, and what the store raises.
+        A name that is not UTF-8 is in a list only with its odd bytes replaced, so as many such names are let pass as
+        the manifest has. Raises CorruptObject when it does not, ObjectMissing, and what the store raises.
         """
-        count = 0
+        count, replaced = 0, 0
         with store.open_read(key) as source:
             for path in iter_files_metadata(key, source):
                 count += 1
-                if self.known and self._table.get(path) is None:
+                if not self.known or self._table.get(path) is not None:
+                    continue
+                replaced += 1
+                if _REPLACED not in path or replaced > self._not_text:
                     raise CorruptObject(key, f"it lists the file {path!r}, which the manifest does not")
         if self.known and count != len(self._table):
             raise CorruptObject(key, f"it lists {count} files, the manifest {len(self._table)}")
@@ -81,6 +89,15 @@ def _entry(key: str, file: ManifestFile) -> FileEntry:
     except ValueError as exc:
         raise CorruptObject(key, str(exc)) from exc
     return FileEntry(file.path, file.size_bytes, f"{file.checksum_algorithm}:{file.checksum}")
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path is valid UTF-8; bytes that are not are kept as surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_backup(key: str, reader: ManifestReader, backup: Backup) -> None:

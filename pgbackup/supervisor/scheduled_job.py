@@ -77,6 +77,7 @@ class ScheduledJob:
         self._lock = threading.Lock()
         self._wanted = False
         self._at_once = False
+        self._busy = False
         self._next: datetime | None = None
         self._scheduled_at: datetime | None = None
         self._in_future_since: datetime | None = None
@@ -90,9 +91,15 @@ class ScheduledJob:
             return self._view
 
     def tick(self) -> None:
-        """Want to run when the time has come; or when the clock was set back, and the time was of the wrong one."""
+        """Want to run when the time has come; or when the clock was set back, and the time was of the wrong one.
+
+        Not while it runs: its time is over until the end of the run sets the next one, and what was wanted meanwhile
+        would begin right after a failure, without the pause that is due.
+        """
         now = self._clock()
         with self._lock:
+            if self._busy:
+                return
             is_time = self._next is None or now >= self._next
             if is_time or (self._scheduled_at is not None and now < self._scheduled_at - _CLOCK_DOUBT):
                 self._wanted = True
@@ -113,9 +120,10 @@ class ScheduledJob:
         """Do the work if it is wanted and due, or was asked for."""
         with self._lock:
             wanted, self._wanted = self._wanted, False
+            if not wanted:
+                return
             at_once, self._at_once = self._at_once, False
-        if not wanted:
-            return
+            self._busy = True
         self._at_work = False
         try:
             self._run_if_due(stop, at_once=at_once)
@@ -125,16 +133,23 @@ class ScheduledJob:
             # A bug ends the worker, which is started again soon; the work is not.
             self._retry_later(exc, stop, at_once=at_once)
             raise
+        finally:
+            with self._lock:
+                self._busy = False
 
     def _run_if_due(self, stop: StopSignal, *, at_once: bool) -> None:
         now = self._clock()
         due = now if at_once else self._ports.next_due(self._last_done(now), now)
         if due > now:
+            # What had failed is not missing any more: somebody else did it, or it was only the question that failed.
+            self._publish(failures=0, error="")
             self._schedule(due)
             return
         if not self._ports.may_run():
             _log.info("another process holds the lease, and does the %s", self.name)
+            self._publish(failures=0, error="")
             self._schedule(now + _FIRST_RETRY)
+            self._keep_asking(at_once=at_once)
             return
         self._work(stop)
         self._publish(failures=0, error="")
@@ -174,8 +189,12 @@ class ScheduledJob:
         _log.error("the %s failed (%d times), next try in %s: %s", self.name, failures, delay, _text(exc))
         self._publish(failures=failures, error=_text(exc))
         self._schedule(self._clock() + delay)
+        self._keep_asking(at_once=at_once)
+
+    def _keep_asking(self, *, at_once: bool) -> None:
+        """What was asked for at once and could not be done stays asked for; it may have been asked for anew as well."""
         with self._lock:
-            self._at_once = at_once
+            self._at_once |= at_once
 
     def _schedule(self, due: datetime) -> None:
         with self._lock:

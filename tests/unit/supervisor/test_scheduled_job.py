@@ -216,3 +216,118 @@ def test_a_server_that_is_still_starting_does_not_put_the_first_backup_off_by_a_
     pauses = [(later - earlier).total_seconds() for earlier, later in pairwise(asked)]
     assert pauses == [5, 10, 20, 40, 60, 60]
     assert len(world.taken) == 1
+
+
+class LongWork(World):
+    """Work during which the clock goes on and ticks, as in the process."""
+
+    def take(self, stop: StopSignal) -> str:
+        for _ in range(24):
+            self.now += timedelta(seconds=5)
+            self.job.tick()
+        return super().take(stop)
+
+
+def test_a_backup_that_fails_after_a_while_is_not_begun_again_without_a_pause() -> None:
+    world = LongWork(None)
+    world.failures = [BackupError("the test's")] * 3
+    world.pass_time(timedelta(seconds=5))
+    assert world.seen == ["started", "the test's"]
+    world.pass_time(timedelta(seconds=5), times=11)
+    assert len(world.seen) == 2, "a minute has not passed"
+    world.pass_time(timedelta(seconds=5))
+    assert len(world.seen) == 4
+    world.pass_time(timedelta(seconds=5), times=23)
+    assert len(world.seen) == 4, "two minutes have not passed"
+
+
+def test_long_work_whose_result_does_not_count_is_not_repeated_without_end() -> None:
+    """A backup with damaged pages is sealed, and is no backup that can be restored: the repository still has none."""
+    world = LongWork(None)
+    world.last_backup = lambda: None  # type: ignore[method-assign]
+    world.job = ScheduledJob(
+        "base backup",
+        JobPorts(lambda: None, lambda: True, world.take, lambda last, now: last + DAY if last == now else now),
+        clock=lambda: world.now,
+    )
+    world.pass_time(timedelta(seconds=5), times=200)
+    assert len(world.taken) == 1
+
+
+def test_what_was_asked_for_waits_for_the_lease() -> None:
+    """After a failover the lease of the old primary is alive for three minutes more."""
+    world = World(START)
+    world.pass_time(timedelta(seconds=5))
+    world.lease = False
+    world.job.run_now()
+    world.pass_time(timedelta(minutes=1), times=3)
+    assert world.taken == []
+    world.lease = True
+    world.pass_time(timedelta(minutes=2))
+    assert len(world.taken) == 1
+    world.pass_time(timedelta(minutes=2), times=3)
+    assert len(world.taken) == 1
+
+
+def test_what_is_asked_for_while_a_run_fails_is_not_forgotten() -> None:
+    world = World(None)
+
+    def fail(stop: StopSignal) -> str:
+        if not world.seen.count("done"):
+            world.job.run_now()
+            world.last = world.now
+            world.seen.append("done")
+            raise BackupError("the test's")
+        return world.take(stop)
+
+    world.job = ScheduledJob(
+        "base backup", JobPorts(world.last_backup, lambda: True, fail, world.next_due), clock=lambda: world.now
+    )
+    world.pass_time(timedelta(seconds=5))
+    world.pass_time(timedelta(minutes=2))
+    assert len(world.taken) == 1
+
+
+@pytest.mark.parametrize("lease", [True, False])
+def test_a_failure_is_over_when_nothing_is_missing_any_more(lease: bool) -> None:
+    """A backup by hand, or by the process that holds the lease, is the answer to three that failed."""
+    world = World(None)
+    world.failures = [BackupError("the test's")] * 3
+    world.pass_time(timedelta(minutes=10), times=3)
+    assert world.job.view().failures == 3
+    world.lease = lease
+    if lease:
+        world.last = world.now
+    world.pass_time(timedelta(minutes=10))
+    assert (world.job.view().failures, world.job.view().error) == (0, "")
+    assert world.taken == []
+
+
+def test_a_store_that_was_away_for_a_moment_leaves_no_failure_behind() -> None:
+    world = World(START)
+    answer, answers = world.last, [StoreUnavailable("the test's")] * 3
+
+    def last_backup() -> datetime | None:
+        if answers:
+            raise answers.pop()
+        return answer
+
+    ports = JobPorts(last_backup, lambda: True, world.take, world.next_due)
+    world.job = ScheduledJob("base backup", ports, clock=lambda: world.now)
+    world.pass_time(timedelta(minutes=1), times=3)
+    assert world.job.view().failures == 3
+    world.pass_time(timedelta(minutes=1), times=2)
+    assert world.job.view().failures == 0
+    assert world.taken == []
+
+
+def test_what_was_asked_for_and_failed_is_still_asked_for_after_looks_in_between() -> None:
+    """The worker looks twice a second whether something is wanted."""
+    world = World(START)
+    world.pass_time(timedelta(seconds=5))
+    world.failures = [BackupError("the test's")]
+    world.job.run_now()
+    for _ in range(20):
+        world.pass_time(timedelta(seconds=5))
+        world.job.run_if_wanted(world.stop)
+    assert len(world.taken) == 1

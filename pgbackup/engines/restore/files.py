@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pgbackup.engines.base import ProgressSink
-from pgbackup.engines.restore.place import CONTROL_TEMPORARY, Claim
+from pgbackup.engines.restore.place import CONTROL_TEMPORARY, MARKER, Claim
 from pgbackup.engines.restore.sync import PUSH_BYTES, push_out, write_all, write_all_at
 from pgbackup.engines.restore.wal import FOLDER
 from pgbackup.errors import CorruptObject, PgbackupError, RestoreError
@@ -34,6 +34,7 @@ from pgbackup.storage.base import ObjectStore
 MANIFEST_FILE = "backup_manifest"
 _NOT_WRITTEN = frozenset(
     {"postmaster.pid", "postmaster.opts", "recovery.conf", "recovery.signal", "standby.signal", MANIFEST_FILE}
+    | {MARKER, CONTROL_TEMPORARY}
 )
 _RETRY_SECONDS = (1.0, 5.0, 15.0, 60.0, 120.0)
 _log = logging.getLogger(__name__)

@@ -77,8 +77,8 @@ class RestorePlace:
         descriptors: list[int] = []
         claim = Claim(self, owner, descriptors)
         try:
-            descriptors.append(_mark(self.directory, backup, self.tablespaces))
-            descriptors.extend(_mark(location, backup, {}) for location in self.tablespaces.values())
+            for directory in self.all_directories:
+                descriptors.append(_mark(directory, self, backup))
             for directory in self.all_directories:
                 _empty(directory)
         except BaseException:
@@ -141,10 +141,29 @@ def nearest_existing(directory: Path) -> Path:
 
 
 def is_left_over(directory: Path) -> bool:
-    """Whether a directory is what an interrupted restore left."""
+    """Whether a directory is what an interrupted restore left.
+
+    A tablespace's marker outlives its cluster's by a moment; once that cluster is complete, it is no left-over.
+    """
     if (directory / CONTROL_FILE).exists():
         return False
-    return (directory / MARKER).is_file() or (directory / CONTROL_TEMPORARY).is_file()
+    marker = _read_marker(directory / MARKER)
+    if marker is None:
+        return (directory / CONTROL_TEMPORARY).is_file()
+    cluster = marker.get("directory")
+    return not (isinstance(cluster, str) and (Path(cluster) / CONTROL_FILE).exists())
+
+
+def _read_marker(marker: Path) -> dict[str, object] | None:
+    """What a marker says; None for one that is not there, or that nobody has written into yet."""
+    try:
+        data = marker.read_bytes()
+        found = json.loads(data)
+    except OSError:
+        return None
+    except ValueError:
+        return {} if data else None
+    return found if isinstance(found, dict) else {}
 
 
 def _check_free(directory: Path, *, is_data: bool) -> None:
@@ -161,7 +180,11 @@ def _check_free(directory: Path, *, is_data: bool) -> None:
         )
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise RestoreError(f"{directory} is not writable", hint="Run the restore as its owner or as root.")
-    content = sorted({path.name for path in directory.iterdir()} - _NEVER_OURS)
+    _check_content(directory, is_data=is_data)
+
+
+def _check_content(directory: Path, *, is_data: bool) -> None:
+    content = sorted({path.name for path in directory.iterdir()} - _NEVER_OURS - {MARKER})
     if content and not is_left_over(directory):
         what = "--target" if is_data else "--tablespace-map"
         raise RestoreError(
@@ -191,20 +214,30 @@ def _make(directory: Path, owner: Owner | None) -> None:
         raise RestoreError(f"{directory} cannot be made", detail=exc.strerror or str(exc), hint=_AS_OWNER) from exc
 
 
-def _mark(directory: Path, backup: str, tablespaces: Mapping[int, Path]) -> int:
-    """Write and lock the marker; returns its descriptor. Raises RestoreError when another restore holds it."""
-    descriptor = os.open(directory / MARKER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+def _mark(directory: Path, place: RestorePlace, backup: str) -> int:
+    """Lock the marker, look once more whether the directory is free, and write it; returns its descriptor.
+
+    Raises RestoreError when another restore holds the marker, or when the directory has been filled meanwhile.
+    """
+    marker = directory / MARKER
+    descriptor = os.open(marker, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        _lock(descriptor, marker)
+        try:
+            _check_content(directory, is_data=directory == place.directory)
+        except RestoreError:
+            if not os.fstat(descriptor).st_size:
+                marker.unlink()
+            raise
+    except BaseException:
         os.close(descriptor)
-        raise RestoreError(
-            f"another restore is filling {directory}", hint="Wait for it, or choose another directory."
-        ) from None
+        raise
+    tablespaces = place.tablespaces if directory == place.directory else {}
     document = {
         "format": 1,
         "backup": backup,
         "begun": datetime.now(UTC).isoformat(),
+        "directory": str(place.directory),
         "tablespaces": {str(oid): str(path) for oid, path in tablespaces.items()},
     }
     os.ftruncate(descriptor, 0)
@@ -212,6 +245,19 @@ def _mark(directory: Path, backup: str, tablespaces: Mapping[int, Path]) -> int:
     os.fsync(descriptor)
     flush_folder(directory)
     return descriptor
+
+
+def _lock(descriptor: int, marker: Path) -> None:
+    """Raises RestoreError when another restore holds the marker, or has removed this one: it has just ended."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_there = os.path.samestat(os.fstat(descriptor), marker.stat(follow_symlinks=False))
+    except (BlockingIOError, FileNotFoundError):
+        is_there = False
+    if not is_there:
+        raise RestoreError(
+            f"another restore is filling {marker.parent}", hint="Wait for it, or choose another directory."
+        )
 
 
 def _unmark(directory: Path) -> None:

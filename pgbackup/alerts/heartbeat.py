@@ -40,6 +40,11 @@ class Heartbeat:
     def name(self) -> str:
         return f"heartbeat {host_of(self._url)}"
 
+    @property
+    def key(self) -> str:
+        """Of the finding that it does not arrive."""
+        return f"alert-channel:{self.name}"
+
     def start(self) -> None:
         self._thread.start()
 
@@ -64,7 +69,7 @@ class Heartbeat:
             if self._failures < _FAILURES_TO_TELL:
                 return None
             return Finding(
-                f"alert-channel:{self.name}",
+                self.key,
                 Severity.WARNING,
                 f"the heartbeat does not arrive: {self.name}: {self._problem}",
                 "Mend its address or the network.",

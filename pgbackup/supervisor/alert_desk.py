@@ -19,7 +19,7 @@ from pgbackup.alerts.channels import AlertSettings, Channels, build_channels
 from pgbackup.alerts.dispatch import Dispatch
 from pgbackup.alerts.monitors import CheckIns, Monitor
 from pgbackup.core.alert_book import Alert, AlertBook, Notice
-from pgbackup.core.findings import Finding
+from pgbackup.core.findings import Finding, Severity, worst
 from pgbackup.core.health_facts import Health
 from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.repository import keys
@@ -91,11 +91,20 @@ class AlertDesk:
         with self._lock:
             notices = self._book.update([f for f in health.findings if not self._is_early(f)], now)
         self._tell(notices)
-        if self._heartbeat is not None:
-            worst = health.findings[0].summary if health.findings else ""
-            self._heartbeat.ping(health.verdict, worst)
+        self._ping(health)
         self._check_in_wal(health)
         self._save()
+
+    def _ping(self, health: Health) -> None:
+        """The heartbeat is not told of itself: on a warning nothing is sent, so one that failed would fall silent for
+        good because it failed. Nor of what is wrong right after the start only."""
+        if self._heartbeat is None:
+            return
+        others = [f for f in health.findings if f.key != self._heartbeat.key]
+        severity = worst(others)
+        if severity is Severity.CRITICAL and all(self._is_early(f) for f in others if f.severity is severity):
+            return
+        self._heartbeat.ping(severity.word if severity else "ok", others[0].summary if others else "")
 
     def alarm(self, findings: Sequence[Finding], now: datetime) -> None:
         """Tell of something outside the rounds: when it is the health check itself that does not come to a verdict."""
@@ -144,8 +153,11 @@ class AlertDesk:
         """WAL has no runs that begin and end: its monitor wants a sign of life."""
         if self._check_ins is None or time.monotonic() - self._last_wal_check_in < _WAL_CHECK_IN_SECONDS:
             return
+        wrong = [f for f in health.findings if f.key.startswith(_WAL_KINDS) and f.severity is Severity.CRITICAL]
+        broken = any(not self._is_early(f) for f in wrong)
+        if wrong and not broken:
+            return
         self._last_wal_check_in = time.monotonic()
-        broken = any(f.key.startswith(_WAL_KINDS) and f.severity.word == "critical" for f in health.findings)
         monitor = Monitor.of_interval("wal-shipping", timedelta(seconds=_WAL_CHECK_IN_SECONDS))
         self._check_ins.note(monitor, "error" if broken else "ok")
 

@@ -4,6 +4,7 @@ lost because the one that should have told it has ended."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -180,3 +181,41 @@ def test_status_repeats_only_what_the_process_still_sees(receiver: Receiver) -> 
         second.round(verdict(), later(4.5))
         receiver.wait(2)
     assert told(receiver) == [("opened", STREAM.key), ("resolved", STREAM.key)]
+
+
+@contextmanager
+def beating(receiver: Receiver, *, grace: float = 0.0) -> Iterator[AlertDesk]:
+    """A desk that has nothing but a heartbeat; its start has arrived."""
+    settings = AlertSettings(Origin("main", "db-1", "s3://b/main", "1"), heartbeat_url=f"{receiver.url}/beat")
+    made = AlertDesk(DeskSettings(settings, {}, grace))
+    made.start()
+    receiver.wait(1)
+    yield made
+    made.finish(2)
+
+
+def test_a_heartbeat_that_failed_beats_again_by_itself(receiver: Receiver) -> None:
+    """That it fails is a warning, and on a warning nothing is sent: it must not fall silent for its own sake."""
+    receiver.default = (503, {}, 0.0)
+    with beating(receiver) as only:
+        for minute in range(5):
+            count = len(receiver.requests)
+            only.round(Health("warning" if only.findings() else "ok", tuple(only.findings())), later(minute))
+            receiver.wait(count + 1)
+            wait_for(lambda minute=minute: only._heartbeat._failures >= minute + 2)
+        assert [f.key for f in only.findings()] == ["alert-channel:heartbeat 127.0.0.1"]
+        receiver.default = (200, {}, 0.0)
+        only.round(Health("warning", tuple(only.findings())), later(6))
+        wait_for(lambda: not only.findings())
+        count = len(receiver.requests)
+        only.round(Health("warning", (OTHER,)), later(7))
+    assert len(receiver.requests) == count, "another warning is a reason not to beat"
+
+
+def test_right_after_the_start_the_heartbeat_does_not_cry(receiver: Receiver) -> None:
+    with beating(receiver, grace=3600) as only:
+        only.round(verdict(HOLE), NOON)
+        time.sleep(0.3)
+        only.round(verdict(), later(1))
+        receiver.wait(2)
+    assert [request.path for request in receiver.requests] == ["/beat/start", "/beat"]

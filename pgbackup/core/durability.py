@@ -15,10 +15,11 @@ from pgbackup.core.wal_clock import WalClock
 @dataclass(frozen=True, slots=True)
 class Durability:
     """``wal_age``: how old the oldest byte that is not durable may be, None when unknown; ``moment``: the newest moment
-    of the server's clock all of whose WAL is durable."""
+    of the server's clock all of whose WAL is durable. ``behind_for``: how old it is at least, by what we saw."""
 
     wal_age: timedelta | None
     moment: datetime | None
+    behind_for: timedelta | None = None
 
 
 def durability(catalog: Catalog, server: ServerView | None, clock: WalClock, now: datetime) -> Durability:
@@ -38,10 +39,12 @@ def durability(catalog: Catalog, server: ServerView | None, clock: WalClock, now
     ahead = server.clock - server.looked
     sampled = clock.reached(end)
     moments = [moment for moment in (marked, sampled + ahead if sampled else None) if moment is not None]
+    passed = clock.passed(end)
+    behind_for = max(now - passed, timedelta(0)) if passed else None
     if not moments:
-        return Durability(None, None)
+        return Durability(None, None, behind_for)
     moment = max(moments)
-    return Durability(max(now + ahead - moment, timedelta(0)), moment)
+    return Durability(max(now + ahead - moment, timedelta(0)), moment, behind_for)
 
 
 def _newest_mark(catalog: Catalog, timeline: int, end: Lsn) -> datetime | None:

@@ -91,8 +91,9 @@ class JobView:
 class HealthFacts:
     """Everything ``evaluate`` looks at. ``stream`` and ``backups`` are None where no resident process is asked.
 
-    ``wal_age``: how old the oldest WAL byte that is not durable may be (None: unknown); ``durable_moment``: the newest
-    moment all of whose WAL is durable. Both come from a WalClock and the catalog's time marks.
+    ``wal_age``: how old the oldest WAL byte that is not durable may be (None: unknown), ``behind_for`` how old it is at
+    least; ``durable_moment``: the newest moment all of whose WAL is durable. They come from a WalClock and the
+    catalog's time marks.
     """
 
     repository: RepositoryView | None
@@ -100,6 +101,7 @@ class HealthFacts:
     repository_problem: str = ""
     server_problem: str = ""
     wal_age: timedelta | None = None
+    behind_for: timedelta | None = None
     durable_moment: datetime | None = None
     stream: StreamView | None = None
     backups: JobView | None = None

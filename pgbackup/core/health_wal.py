@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.branches import branch_problems
@@ -30,23 +29,25 @@ def wal_findings(
     if reach is None:
         yield _other_branch(newest, server)
         return
-    yield from _behind(server, reach, facts.wal_age, limits)
+    yield from _behind(server, reach, facts, limits)
     yield from _hole(view.catalog, server, reach, facts.stream)
     yield from _holes_before(view.catalog, server, newest)
     if not server.in_recovery and reach.end > server.position_after:
         yield _server_behind(server, reach.end)
 
 
-def _behind(server: ServerView, reach: Reach, age: timedelta | None, limits: HealthLimits) -> Iterator[Finding]:
+def _behind(server: ServerView, reach: Reach, facts: HealthFacts, limits: HealthLimits) -> Iterator[Finding]:
     """RPO: the age of the oldest WAL byte that is not in the bucket."""
     if reach.end >= server.position:
         return
+    age = facts.wal_age
     lag = server.position - reach.end
     if age is None:
-        # Nothing says since when it is missing: only its amount is known.
+        # Nothing says since when it is missing: only its amount is known, and since when we see it.
+        long = facts.behind_for is not None and facts.behind_for >= limits.rpo_critical
         yield Finding(
             "wal:not-durable",
-            Severity.WARNING,
+            Severity.CRITICAL if long else Severity.WARNING,
             f"{lag} bytes of WAL are not in the repository, for an unknown time",
             "Is `pgbackup run` alive? It ships WAL without end; its log says what stops it.",
             {"lag_bytes": lag, "durable_lsn": str(reach.end), "server_lsn": str(server.position)},

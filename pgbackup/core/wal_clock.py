@@ -9,20 +9,30 @@ of days ago is known to minutes and one of this minute to a second.
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from datetime import datetime, timedelta
 
 from pgbackup.core.lsn import Lsn
 
 _MOST_SAMPLES = 4096
+_AT_ONCE = timedelta(minutes=1)
+"""Two who sample at the same time may come in the other order; further back it is the clock that was set."""
 
 
 class WalClock:
-    """Samples (moment, LSN) of one timeline path, in order of both; ``moment`` is aware and of one clock."""
+    """Samples (moment, LSN) of one timeline path, in order of both; ``moment`` is aware and of one clock. Thread-safe.
+
+    Two bring samples: ``note`` what the server was just asked, ``heard`` what the stream was last told. A stream that
+    is told nothing any more does not say that nothing is written: only news of it counts.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._moments: list[datetime] = []
         self._lsns: list[Lsn] = []
+        self._no_news: datetime | None = None
+        """When the stream was last as far as the newest sample, should news show that it was not deaf."""
 
     def note(self, moment: datetime, lsn: Lsn) -> None:
         """At ``moment`` the server's WAL ended at ``lsn``.
@@ -30,9 +40,30 @@ class WalClock:
         A position that went back (another server, a restored one) or a clock that did starts anew: what was known
         before says nothing about what comes.
         """
-        if self._moments and (lsn < self._lsns[-1] or moment < self._moments[-1]):
-            self._moments.clear()
-            self._lsns.clear()
+        with self._lock:
+            if self._moments and moment < self._moments[-1] <= moment + _AT_ONCE:
+                self._forget_after(moment)
+            if self._moments and (lsn < self._lsns[-1] or moment < self._moments[-1]):
+                self._moments.clear()
+                self._lsns.clear()
+            self._add(moment, lsn)
+
+    def heard(self, moment: datetime, lsn: Lsn) -> None:
+        """The stream knew at ``moment`` that the server's WAL went to ``lsn`` at least."""
+        with self._lock:
+            if not self._moments:
+                self._add(moment, lsn)
+            elif moment < self._moments[-1] or lsn < self._lsns[-1]:
+                return
+            elif lsn == self._lsns[-1]:
+                self._no_news = moment
+            else:
+                if self._no_news is not None and self._no_news >= self._moments[-1]:
+                    self._add(self._no_news, self._lsns[-1])
+                self._add(moment, lsn)
+
+    def _add(self, moment: datetime, lsn: Lsn) -> None:
+        self._no_news = None
         if len(self._lsns) > 1 and self._lsns[-1] == lsn == self._lsns[-2]:
             self._moments[-1] = moment
             return
@@ -41,17 +72,29 @@ class WalClock:
         if len(self._lsns) > _MOST_SAMPLES:
             self._thin()
 
+    def _forget_after(self, moment: datetime) -> None:
+        while self._moments and self._moments[-1] > moment:
+            self._moments.pop()
+            self._lsns.pop()
+
     def reached(self, durable: Lsn) -> datetime | None:
         """The newest sampled moment at which all WAL there was lies before ``durable``; None: before every sample."""
-        found = bisect_right(self._lsns, durable)
-        return self._moments[found - 1] if found else None
+        with self._lock:
+            found = bisect_right(self._lsns, durable)
+            return self._moments[found - 1] if found else None
+
+    def passed(self, durable: Lsn) -> datetime | None:
+        """The oldest sampled moment at which there was WAL after ``durable``; None: no sample shows any."""
+        with self._lock:
+            found = bisect_right(self._lsns, durable)
+            return self._moments[found] if found < len(self._moments) else None
 
     def age(self, durable: Lsn, now: datetime) -> timedelta | None:
         """How old the oldest byte after ``durable`` may be at most; zero when nothing is known after it.
 
         None when there is such a byte and no sample is old enough to say when it came.
         """
-        if not self._lsns or self._lsns[-1] <= durable:
+        if self.passed(durable) is None:
             return timedelta(0)
         moment = self.reached(durable)
         return None if moment is None else max(now - moment, timedelta(0))

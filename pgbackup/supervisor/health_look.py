@@ -63,7 +63,15 @@ class HealthLook:
             server = self._look_again(server, repository.catalog)
         found = durability(repository.catalog, server, self._clock, datetime.now(UTC))
         self._caught_up = found.wal_age is not None and not found.wal_age
-        return HealthFacts(repository, server, "", server_problem, wal_age=found.wal_age, durable_moment=found.moment)
+        return HealthFacts(
+            repository,
+            server,
+            "",
+            server_problem,
+            wal_age=found.wal_age,
+            behind_for=found.behind_for,
+            durable_moment=found.moment,
+        )
 
     # -- the server -----------------------------------------------------------------------------------------------
 

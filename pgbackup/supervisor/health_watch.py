@@ -59,7 +59,7 @@ class HealthWatch:
         """Note how far the server's WAL is now, as the stream has heard: ages are then known to a second."""
         position = self._progress.get()
         if position.streaming and position.server_end:
-            self._clock.note(datetime.now(UTC), position.server_end)
+            self._clock.heard(datetime.now(UTC), position.server_end)
 
     def look_soon(self) -> None:
         """Look at the next opportunity: something happened that changes the picture."""

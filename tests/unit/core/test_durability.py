@@ -53,3 +53,11 @@ def test_without_the_server_only_marks_count() -> None:
 
 def test_without_a_backup_nothing_is_durable() -> None:
     assert durability(catalog([], {1: range(3, 30)}), server(), WalClock(), NOW).wal_age is None
+
+
+def test_what_was_never_seen_to_be_durable_is_at_least_as_old_as_we_see_it() -> None:
+    clock = WalClock()
+    clock.note(minutes(30), at(25))
+    clock.note(minutes(69), at(28))
+    found = durability(green_catalog(), BEHIND, clock, NOW)
+    assert (found.wal_age, found.moment, found.behind_for) == (None, None, timedelta(minutes=40))

@@ -218,3 +218,9 @@ def test_the_backup_that_runs_after_all_others_vanished_is_not_the_first() -> No
     assert "warning" in {f.severity.word for f in judged(replace(with_catalog(empty), backups=running)).findings}
     gone = judged(replace(with_catalog(empty, had_backups=True), backups=running))
     assert [(f.key, f.severity.word) for f in gone.findings] == [("backup:none", "critical")]
+
+
+def test_wal_that_is_missing_since_nobody_knows_when_does_not_stay_a_warning() -> None:
+    behind = green(server=server(position=at(30), position_after=at(30)), wal_age=None, behind_for=timedelta(minutes=5))
+    assert judged(behind).verdict == "warning"
+    assert judged(replace(behind, behind_for=LIMITS.rpo_critical)).verdict == "critical"

@@ -67,3 +67,43 @@ def test_the_age_is_never_understated(steps: list[int], durable: int) -> None:
     truth = next((now - moment for moment, end in written if end > durable), timedelta(0))
     age = clock.age(Lsn(durable), now)
     assert age is None or age >= truth
+
+
+def test_a_stream_that_is_told_nothing_does_not_say_that_nothing_is_written() -> None:
+    """A sender that hangs: what it said last stands for ever, and all of that is durable."""
+    clock = WalClock()
+    clock.note(NOON, Lsn(100))
+    for minute in range(1, 61):
+        for second in range(60):
+            clock.heard(NOON + (minute * 60 + second - 60) * SECOND, Lsn(100))
+        clock.note(NOON + minute * 60 * SECOND, Lsn(100 + minute))
+    assert clock.reached(Lsn(100)) == NOON
+    assert clock.passed(Lsn(100)) == NOON + 60 * SECOND
+
+
+def test_news_of_the_stream_shows_that_there_was_none_before() -> None:
+    clock = WalClock()
+    clock.note(NOON, Lsn(100))
+    for second in range(1, 50):
+        clock.heard(NOON + second * SECOND, Lsn(100))
+    clock.heard(NOON + 50 * SECOND, Lsn(200))
+    assert clock.reached(Lsn(100)) == NOON + 49 * SECOND
+
+
+def test_a_stream_that_lags_takes_nothing_back() -> None:
+    """It is told later what the server, when asked, has said already; that is no server that was set back."""
+    clock = WalClock()
+    for second in range(0, 600, 10):
+        clock.note(NOON + second * SECOND, Lsn(1000 + second))
+        clock.heard(NOON + (second + 1) * SECOND, Lsn(1000 + second - 5))
+    assert clock.reached(Lsn(1000)) == NOON
+
+
+def test_an_answer_that_is_a_moment_older_than_what_was_heard_takes_little_back() -> None:
+    clock = WalClock()
+    clock.note(NOON, Lsn(100))
+    clock.heard(NOON + 60 * SECOND, Lsn(200))
+    clock.note(NOON + 59 * SECOND, Lsn(190))
+    assert clock.reached(Lsn(100)) == NOON
+    clock.note(NOON - 3600 * SECOND, Lsn(300))
+    assert clock.reached(Lsn(290)) is None, "the clock was set back by an hour"

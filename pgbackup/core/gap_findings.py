@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.findings import FactValue, Finding, Severity
 from pgbackup.core.known_gaps import KnownGap
@@ -18,10 +19,25 @@ def backup_after(gap: KnownGap, catalog: Catalog) -> bool:
     """Whether a restorable base backup begins after the gap, on a path that went through it."""
     return any(
         backup.start_lsn >= gap.end
-        and catalog.history(backup.timeline).includes(gap.timeline)
+        and catalog.history(backup.timeline).holds(gap.timeline, gap.end)
         and not catalog.why_not_restorable(backup)
         for backup in catalog.backups
     )
+
+
+def gaps_need_backup(catalog: Catalog, newest: Backup) -> bool:
+    """Whether a gap lies after ``newest``, the newest restorable backup, and none begins after it.
+
+    By positions, not by times: those of gaps are of our clock, those of backups of the server's. A gap of a branch that
+    ``newest`` is not on is nothing that another backup mends.
+    """
+    for gap in catalog.known_gaps:
+        on_one_path = catalog.history(gap.timeline).holds(newest.timeline, newest.stop_lsn) or catalog.history(
+            newest.timeline
+        ).holds(gap.timeline, gap.end)
+        if on_one_path and newest.start_lsn < gap.end and not backup_after(gap, catalog):
+            return True
+    return False
 
 
 def gap_findings(

@@ -29,8 +29,9 @@ class KnownGap:
 
     def covers(self, segment: SegmentName) -> bool:
         """Whether a missing segment is part of this gap. A gap names the timeline where streaming went on, and the
-        segments before it may be an ancestor's, so only the positions count."""
-        return segment.start < self.end and segment.end > self.start
+        segments before it may be an ancestor's; but one of a later timeline, which may come by the same positions after
+        a restore to a moment before the gap, is missing for another reason."""
+        return segment.timeline <= self.timeline and segment.start < self.end and segment.end > self.start
 
 
 def gap_of(gaps: Iterable[KnownGap], segment: SegmentName) -> KnownGap | None:

@@ -31,6 +31,8 @@ class ExpireJob:
         self._lock = threading.Lock()
         self._refusal: tuple[str, str] | None = None
         self._last_run: LastRun | None = None
+        self._ended: datetime | None = None
+        """When a run came to its end or refused; one that broke off is tried again."""
 
     @property
     def last_run(self) -> LastRun | None:
@@ -55,10 +57,11 @@ class ExpireJob:
 
     def last_done(self) -> datetime | None:
         """When an expiry last ran; before the first one, the first backup's end: it is due a period later."""
-        own = self.last_run
+        with self._lock:
+            own = self._ended
         request = self._request()
         record = read_record(request.store)
-        moments = [m for m in (record.when if record else None, own.finished if own else None) if m is not None]
+        moments = [m for m in (record.when if record else None, own) if m is not None]
         if moments:
             return max(moments)
         catalog = read_catalog(request.store, request.codec, with_marks=False)
@@ -84,4 +87,5 @@ class ExpireJob:
             _log.warning("expiry removed less than it would: %s (%s)", text, removed.why_retained)
         with self._lock:
             self._refusal = (report.plan.refusal, report.plan.hint) if report.plan.refusal else None
+            self._ended = self._ended if report.stopped else datetime.now(UTC)
             self._last_run = LastRun(datetime.now(UTC), not report.plan.refusal and not report.stopped, text)

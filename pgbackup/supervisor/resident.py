@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 from pgbackup.config.settings import Settings
 from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.gap_findings import gaps_need_backup
 from pgbackup.core.health import newest_restorable
 from pgbackup.core.health_backups import done_at
 from pgbackup.core.health_facts import Health
@@ -35,7 +36,6 @@ from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
-from pgbackup.repository.gap_ledger import read_gaps
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor import from_settings
 from pgbackup.supervisor.alert_desk import AlertDesk
@@ -100,6 +100,7 @@ class Resident:
         self._seen: frozenset[str] = frozenset()
         self._expire: ExpireJob | None = None
         self._backup_job: ScheduledJob | None = None
+        self._other_jobs: dict[str, ScheduledJob] = {}
         self._branches_seen: set[int] = set()
 
     def worker_states(self) -> list[WorkerState]:
@@ -175,10 +176,12 @@ class Resident:
             verify = VerifyJob(self._store, self._codec)
             ports = JobPorts(verify.last_done, self._may_run, verify.work, self._schedules.next_verification)
             jobs.append(ScheduledJob(from_settings.VERIFY_JOB, ports, observer=self._desk))
+            self._other_jobs["verify:failing"] = jobs[-1]
         if self._schedules.expire is not None:
             expire = self._expire = ExpireJob(self._expiry_request)
             ports = JobPorts(expire.last_done, self._may_run, expire.work, self._schedules.next_expiry)
             jobs.append(ScheduledJob(from_settings.EXPIRE_JOB, ports, observer=self._desk))
+            self._other_jobs["expire:failing"] = jobs[-1]
         return jobs
 
     def _expiry_request(self) -> ExpiryRequest:
@@ -198,10 +201,10 @@ class Resident:
         return stored is not None and self._lease.is_ours(stored[0])
 
     def _last_backup(self) -> datetime | None:
-        """None makes one due at once: when there is none, and when a gap was found since the newest was begun."""
+        """None makes one due at once: when there is none, and when nothing can be recovered after a gap."""
         catalog = with_missing_objects(self._store, read_catalog(self._store, self._codec, with_marks=False))
         newest = newest_restorable(catalog)
-        if newest is None or any(gap.found >= newest.started for gap in read_gaps(self._store)):
+        if newest is None or gaps_need_backup(catalog, newest):
             return None
         return done_at(newest)
 
@@ -244,7 +247,8 @@ class Resident:
         workers = self._service.worker_findings() if self._service is not None else []
         slot = self._guard.findings() if self._guard is not None else []
         expire = self._expire.findings() if self._expire is not None else []
-        return [*workers, *slot, *expire, *self._desk.findings()]
+        failing = (finding for key, job in self._other_jobs.items() for finding in job.findings(key))
+        return [*workers, *slot, *expire, *failing, *self._desk.findings()]
 
     def _publish(self, health: Health, now: datetime) -> None:
         self._verdicts.note()

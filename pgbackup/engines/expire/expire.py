@@ -161,10 +161,10 @@ class _Execution:
         stopped = ""
         try:
             self._remover.ask()
-            self._write_record(self._unfinished | {b.name for b in self._plan.removed})
+            self._write_record(self._unfinished | {b.name for b in self._plan.removed}, self._last_done())
             self._remove_backups()
             self._remove_wal()
-            self._write_record(self._unfinished)
+            self._write_record(self._unfinished, self._seen.now)
         except ExpiryStopped as reason:
             stopped = str(reason)
         removed = self._remover.removed
@@ -242,7 +242,13 @@ class _Execution:
             self._remover.remove(objects.history_objects(self._store, timeline))
         self._remover.remove(objects.mark_objects(self._store, self._plan.marks))
 
-    def _write_record(self, removing: set[str]) -> None:
+    def _last_done(self) -> datetime:
+        """What the record says until this one has ended: one that breaks off in the middle is not done."""
+        if self._seen.record is not None:
+            return self._seen.record.when
+        return min((backup.finished for backup in self._seen.catalog.backups), default=self._seen.now)
+
+    def _write_record(self, removing: set[str], when: datetime) -> None:
         catalog, last = self._seen.catalog, self._seen.record
         there = frozenset(b.name for b in catalog.backups if b.name not in self._unsealed)
         removed = self._remover.removed
@@ -256,5 +262,5 @@ class _Execution:
                 "bytes": removed.bytes,
                 "retained": removed.retained,
             }
-        record = ExpiryRecord(self._seen.now, catalog.system_identifier, there, frozenset(removing), what)
+        record = ExpiryRecord(when, catalog.system_identifier, there, frozenset(removing), what)
         self._store.put(keys.EXPIRY, record.encode())

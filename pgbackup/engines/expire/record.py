@@ -20,8 +20,9 @@ from pgbackup.storage.base import ObjectStore
 
 @dataclass(frozen=True)
 class ExpiryRecord:
-    """``listing``: the backups there are; ``removing``: those of which something may be left. ``removed`` is for
-    people: the names and numbers of the last expiry that removed something."""
+    """``when``: the last expiry that came to its end. ``listing``: the backups there are; ``removing``: those of which
+    something may be left. ``removed`` is for people: the names and numbers of the last expiry that removed something.
+    """
 
     when: datetime
     system_identifier: int | None

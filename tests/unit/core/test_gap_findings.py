@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from pgbackup.core.findings import Severity
-from pgbackup.core.gap_findings import gap_findings
+from pgbackup.core.gap_findings import gap_findings, gaps_need_backup
+from pgbackup.core.health_facts import RepositoryView
 from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.timeline import parse_history
 from tests.made_catalog import at, backup, catalog, minutes
+from tests.made_health import NOW, green, judged, server
 
 GAP = KnownGap(1, at(12), at(15), minutes(5), "the server had removed it; slot pgbackup was missing")
 WITH_HOLE = {1: [*range(3, 12), *range(15, 30)]}
@@ -54,3 +56,45 @@ def test_the_reason_is_told_where_a_segment_is_missing() -> None:
 @pytest.mark.parametrize("name", ["1/0/C00000"])
 def test_names_are_those_of_lsns(name: str) -> None:
     assert GAP.name == name
+
+
+def test_what_is_missing_on_a_later_timeline_is_not_excused_by_a_gap_at_the_same_positions() -> None:
+    """Restored to a moment before the gap, the server came by its positions again, on another timeline."""
+    fork = f"1\t{at(9)}\tx\n"
+    made = catalog(
+        [backup(3.2, 4.5), backup(9.2, 9.5, timeline=2, minute=9)],
+        {**WITH_HOLE, 2: [9, 10, 11, 12, 14, 15]},
+        forks=[(2, fork)],
+    )
+    made = replace(made, known_gaps=(replace(GAP, acknowledged=minutes(6)),))
+    health = judged(green(repository=RepositoryView(made, NOW), server=server(timeline=2, position=at(16))))
+    assert f"wal:hole:2/{at(13)}" in [finding.key for finding in health.findings]
+
+
+def test_a_backup_of_another_branch_does_not_mend_a_gap() -> None:
+    fork = f"1\t{at(9)}\tx\n"
+    made = catalog(
+        [backup(3.2, 4.5), backup(19.2, 19.5, timeline=2, minute=9)], {**WITH_HOLE, 2: range(9, 30)}, forks=[(2, fork)]
+    )
+    assert severities([GAP], made, parse_history(1, "")) == [Severity.CRITICAL]
+
+
+def test_a_gap_wants_a_backup_until_one_begins_after_it_whatever_the_clocks_say() -> None:
+    """Gaps are noticed by our clock and backups dated by the server's: neither order of them says anything."""
+    before, after = backup(3.2, 4.5, minute=0), backup(16.1, 17.2, minute=10)
+    for found in (minutes(-600), minutes(5), minutes(600)):
+        gaps = (replace(GAP, found=found),)
+        assert gaps_need_backup(replace(catalog([before], WITH_HOLE), known_gaps=gaps), before)
+        assert not gaps_need_backup(replace(catalog([before, after], WITH_HOLE), known_gaps=gaps), after)
+
+
+def test_a_gap_wants_no_backup_of_a_branch_that_does_not_come_by() -> None:
+    fork = f"1\t{at(9)}\tx\n"
+    other = backup(9.2, 9.5, timeline=2, minute=9)
+    made = catalog([backup(3.2, 4.5), other], {**WITH_HOLE, 2: [9, 10]}, forks=[(2, fork)])
+    assert not gaps_need_backup(replace(made, known_gaps=(GAP,)), other)
+
+
+def test_a_gap_on_a_new_timeline_wants_one_when_the_newest_is_of_the_old() -> None:
+    made = catalog([backup(3.2, 4.5)], {1: range(3, 10), 2: range(20, 30)}, forks=[(2, f"1\t{at(9)}\tx\n")])
+    assert gaps_need_backup(replace(made, known_gaps=(replace(GAP, timeline=2),)), made.backups[0])

@@ -10,7 +10,7 @@ import pytest
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.engines.expire.expire import ExpiryRequest
-from pgbackup.errors import BackupError, DeleteRefused
+from pgbackup.errors import BackupError, DeleteRefused, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.supervisor.expire_job import ExpireJob
 from tests.made_backup import NOON, MadeRepository
@@ -86,3 +86,28 @@ def test_a_store_that_keeps_everything_is_reported_and_no_failure(
     assert "the store keeps" in expire.last_run.summary
     assert "DeleteObjects was refused" in caplog.text
     assert expire.findings() == []
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_expiry_that_broke_off_is_not_done(made: MadeRepository, restarted: bool) -> None:
+    """Else it was tried again at the next moment of its schedule, up to a week later, by nobody in between."""
+    filled(made)
+    wal = MadeWal()
+    made.backup(Lsn(wal.start + 2_200_000), Lsn(wal.start + 2_300_000), minutes=60)
+    expire = job(made)
+    made.store.fail_next("delete", StoreUnavailable("gone"))
+    with pytest.raises(StoreUnavailable):
+        expire.work(threading.Event())
+    assert (job(made) if restarted else expire).last_done() == NOON
+    assert expire.work(threading.Event()) == ""
+    last = (job(made) if restarted else expire).last_done()
+    assert last is not None
+    assert last > NOON
+
+
+def test_one_that_had_to_stop_is_not_done(made: MadeRepository) -> None:
+    filled(made)
+    expire = job(made, leased=False)
+    with pytest.raises(BackupError, match="ended early"):
+        expire.work(threading.Event())
+    assert expire.last_done() == NOON

@@ -331,3 +331,15 @@ def test_what_was_asked_for_and_failed_is_still_asked_for_after_looks_in_between
         world.pass_time(timedelta(seconds=5))
         world.job.run_if_wanted(world.stop)
     assert len(world.taken) == 1
+
+
+def test_work_that_fails_again_and_again_is_told() -> None:
+    world = World(None)
+    world.failures = [BackupError("the test's")] * 3
+    for count in range(3):
+        assert world.job.findings("expire:failing") == [], count
+        world.pass_time(timedelta(minutes=10))
+    (finding,) = world.job.findings("expire:failing")
+    assert finding.summary == "the base backup failed 3 times in a row: the test's"
+    world.pass_time(timedelta(minutes=10))
+    assert world.job.findings("expire:failing") == []

@@ -9,6 +9,7 @@ from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthLimits, JobView, RepositoryView
+from pgbackup.core.retention_policy import time_of
 from pgbackup.core.schedule_spec import next_due
 
 _CRITICAL_FAILURES = 3
@@ -72,9 +73,9 @@ def _none(catalog: Catalog, job: JobView | None) -> Finding:
 def _damaged(catalog: Catalog) -> Iterator[Finding]:
     if not catalog.backups:
         return
-    newest = max(catalog.backups, key=lambda b: b.finished)
-    problem = catalog.why_not_restorable(newest)
-    if problem:
+    problems = {b.name: why for b in catalog.backups if (why := catalog.why_not_restorable(b))}
+    newest = max(catalog.backups, key=time_of)
+    if problem := problems.get(newest.name):
         yield Finding(
             "backup:newest-not-restorable",
             Severity.CRITICAL,
@@ -82,7 +83,7 @@ def _damaged(catalog: Catalog) -> Iterator[Finding]:
             "Mend the cause and take another with `pgbackup backup`; damaged pages are damaged on the server as well.",
             {"backup": newest.name},
         )
-    others = [b.name for b in catalog.backups if b.problem and b is not newest]
+    others = [b.name for b in catalog.backups if b.name in problems and b is not newest]
     if others:
         yield Finding(
             "backup:older-not-restorable",
@@ -116,7 +117,7 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
         )
     if limits.verify_schedule is None or not view.catalog.backups:
         return
-    first = min(b.finished for b in view.catalog.backups)
+    first = min(time_of(b) for b in view.catalog.backups)
     due = next_due(limits.verify_schedule, run.finished if run else first, limits.tz)
     if now > due + limits.verify_grace:
         yield Finding(

@@ -92,9 +92,11 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView
 def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Iterator[Finding]:
     """WAL that is missing between an older backup and the next: moments that the retention promises are lost.
 
-    Of permanent backups expiry keeps no more WAL than makes them consistent, so nothing is missing after them.
+    Of permanent backups expiry keeps no more WAL than makes them consistent, so nothing is missing after them; nor is
+    it after one that is kept only because deltas build on it.
     """
     behind = [b for b in catalog.backups if b.start_lsn < newest.start_lsn and not b.permanent]
+    behind = [b for b in behind if not _is_only_built_on(b, catalog)]
     told = set()
     for backup in behind:
         reach = None if catalog.why_not_restorable(backup) else catalog.reach(backup, server.timeline)
@@ -110,6 +112,18 @@ def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Itera
             "No moment between it and that backup can be recovered; find out who deleted it.",
             {"timeline": blocked.timeline, "lsn": str(blocked.start), "backup": backup.name},
         )
+
+
+def _is_only_built_on(backup: Backup, catalog: Catalog) -> bool:
+    """Whether all WAL between a backup's end and the begin of the next one is gone, and a delta builds on it: that is
+    what expiry leaves of one that no moment is recovered from any more."""
+    if not any(b.delta_of == backup.name for b in catalog.backups):
+        return False
+    size = catalog.segment_bytes
+    begin = (max(backup.stop_lsn, backup.start_lsn + 1) - 1) // size + 1
+    later = [b.start_lsn // size for b in catalog.backups if b.start_lsn > backup.start_lsn]
+    end = min(later, default=begin)
+    return begin < end and not any(begin <= n < end for numbers in catalog.segments.values() for n in numbers)
 
 
 def _server_behind(server: ServerView, end: Lsn) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -224,3 +224,26 @@ def test_wal_that_is_missing_since_nobody_knows_when_does_not_stay_a_warning() -
     behind = green(server=server(position=at(30), position_after=at(30)), wal_age=None, behind_for=timedelta(minutes=5))
     assert judged(behind).verdict == "warning"
     assert judged(replace(behind, behind_for=LIMITS.rpo_critical)).verdict == "critical"
+
+
+def test_an_older_backup_whose_own_wal_is_gone_is_told() -> None:
+    made = catalog([backup(3.2, 4.5, minute=0), backup(10.1, 11.5, minute=60)], {1: [3, *range(5, 21)]}, {(1, 21): 0.5})
+    assert keys(judged(with_catalog(made))) == ["backup:older-not-restorable"]
+
+
+def test_a_newest_backup_that_nobody_can_read_is_critical_by_the_age_of_its_seal() -> None:
+    broken = replace(backup(18.1, 18.5, minute=65, problem="damaged"), finished=datetime.fromtimestamp(0, UTC))
+    made = replace(green_catalog(), backups=(broken, *green_catalog().backups))
+    assert keys(judged(with_catalog(made))) == ["backup:newest-not-restorable"]
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [([], []), ([6], ["wal:hole:1/0/500000"])],
+    ids=["as expiry leaves it", "somebody deleted a segment"],
+)
+def test_what_deltas_only_build_on_has_no_wal_behind_it(there: list[int], found: list[str]) -> None:
+    full = backup(3.2, 4.5, minute=0)
+    delta = backup(10.1, 11.5, minute=60, delta_of=full.name, delta_lsn=full.start_lsn)
+    made = catalog([full, delta], {1: [3, 4, *there, *range(10, 21)]}, {(1, 21): 0.5})
+    assert keys(judged(with_catalog(made))) == found

@@ -24,6 +24,8 @@ _FLAP_SPAN = timedelta(hours=1)
 _MOST_ALERTS = 1000
 _TEXT = 2000
 _MOST_FACTS = 100
+_YEARS = 1970, 9000
+"""Times are counted with, and shown in other zones; at the ends of the calendar that raises."""
 
 
 class NoticeKind(StrEnum):
@@ -190,9 +192,10 @@ def _document(alert: Alert) -> dict[str, Any]:
     return {
         "key": finding.key,
         "severity": finding.severity.word,
-        "summary": finding.summary,
-        "hint": finding.hint,
-        "facts": {name: _plain(value) for name, value in finding.facts.items()},
+        # Cut, for a text may quote a library's: what is too long to be read again would cost the whole book.
+        "summary": finding.summary[:_TEXT],
+        "hint": finding.hint[:_TEXT],
+        "facts": {name: _plain(value) for name, value in list(finding.facts.items())[:_MOST_FACTS]},
         "since": alert.since.isoformat(),
         "told": alert.told.isoformat(),
         "told_severity": alert.told_severity.word,
@@ -236,6 +239,8 @@ def _facts(given: Any) -> dict[str, FactValue]:
 
 def _plain(value: FactValue) -> FactValue:
     """JSON has no infinity."""
+    if isinstance(value, str):
+        return value[:_TEXT]
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
@@ -243,4 +248,6 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time without a zone")
+    if not _YEARS[0] <= moment.year < _YEARS[1]:
+        raise ValueError("a time of another age")
     return moment

@@ -47,6 +47,7 @@ class HealthLook:
         self._clock = clock
         self._store_clock: tuple[datetime, datetime] | None = None
         self._unreadable = ""
+        self._other = ""
         self._had_backups = False
         self._replaced_since: datetime | None = None
         self._verification: LastRun | None = None
@@ -112,7 +113,8 @@ class HealthLook:
             if full:
                 self._read_what_rarely_changes()
             unreadable = self._try_to_read()
-            other = self._other_writer() if moving or full else ""
+            # One that was there is asked for until it is gone, also while nothing moves.
+            other = self._other = self._other_writer() if moving or full or self._other else ""
         except PgbackupError as exc:
             self._position = None
             return None, str(exc)

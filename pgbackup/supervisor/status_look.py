@@ -8,7 +8,6 @@ verdict worse, never better. Nothing is written.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health import evaluate
 from pgbackup.core.status import StatusSnapshot
 from pgbackup.core.wal_clock import WalClock
-from pgbackup.errors import ObjectMissing, PgbackupError
+from pgbackup.errors import CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.postgres.session import Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
@@ -32,10 +31,17 @@ from pgbackup.supervisor.slot_guard import SlotGuard
 from pgbackup.supervisor.status_snapshot import make_snapshot
 from pgbackup.supervisor.waiting import health_without_server
 
-_ONLY_THE_PROCESS_KNOWS = ("stream:", "worker:", "alert-channel:", "alert-config:", "backup:failing", "expire:")
+_ONLY_THE_PROCESS_KNOWS = (
+    "stream:",
+    "worker:",
+    "alert-channel:",
+    "alert-config:",
+    "backup:failing",
+    "expire:",
+    "verify:failing",
+)
 _LOOKS = 4
 _LOOK_SECONDS = 0.5
-_log = logging.getLogger(__name__)
 
 
 def look_once(
@@ -46,8 +52,9 @@ def look_once(
     guard = SlotGuard(open_session, settings.slot)
     for left in reversed(range(_LOOKS)):
         facts = looking.look()
-        said = told_by_run(store) if facts.repository is not None else []
-        others = (*guard.look(), *_idle_slot(guard, settings.slot), *(_as_told(alert, settings) for alert in said))
+        said, unread = _ask_book(store) if facts.repository is not None else ([], [])
+        told = (_as_told(alert, settings) for alert in said)
+        others = (*guard.look(), *_idle_slot(guard, settings.slot), *told, *unread)
         now = datetime.now(UTC)
         health = evaluate(replace(facts, others=others), limits(settings), now)
         if not left or not any(_may_be_under_way(finding) for finding in health.findings):
@@ -76,17 +83,30 @@ def _may_be_under_way(finding: Finding) -> bool:
 
 def told_by_run(store: ObjectStore) -> list[Alert]:
     """The open alerts that only the resident process can see, as it stored them; without those that it did not see
-    at its last look and that are only waited for to stay away. Raises what the store raises."""
+    at its last look and that are only waited for to stay away. Raises CorruptObject and what the store raises."""
     book = AlertBook(repeat=timedelta(0))
     try:
         book.restore(json.loads(store.get(keys.ALERTS)))
     except ObjectMissing:
         return []
     except (ValueError, RecursionError) as exc:
-        _log.warning("object %s is damaged: %s", keys.ALERTS, exc)
-        return []
+        raise CorruptObject(keys.ALERTS, str(exc)) from exc
     current = [alert for alert in book.active() if alert.absent_since is None]
     return [alert for alert in current if alert.finding.key.startswith(_ONLY_THE_PROCESS_KNOWS)]
+
+
+def _ask_book(store: ObjectStore) -> tuple[list[Alert], list[Finding]]:
+    """What `run` has told, and what keeps us from knowing it: then all may be well, or not."""
+    try:
+        return told_by_run(store), []
+    except PgbackupError as exc:
+        finding = Finding(
+            "alerts:unreadable",
+            Severity.WARNING,
+            f"what `pgbackup run` sees for itself cannot be read: {exc}",
+            "Look at its log and its /status.json; at the next alert it writes them anew.",
+        )
+        return [], [finding]
 
 
 def _as_told(alert: Alert, settings: Settings) -> Finding:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from pgbackup.alerts.base import Origin
 from pgbackup.alerts.channels import AlertSettings
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import Health
-from pgbackup.errors import StoreUnavailable
+from pgbackup.errors import CorruptObject, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.alert_desk import AlertDesk, DeskSettings
@@ -219,3 +221,10 @@ def test_right_after_the_start_the_heartbeat_does_not_cry(receiver: Receiver) ->
         only.round(verdict(), later(1))
         receiver.wait(2)
     assert [request.path for request in receiver.requests] == ["/beat/start", "/beat"]
+
+
+def test_a_book_that_cannot_be_read_says_nothing_good() -> None:
+    store = MemoryStore()
+    store.put(keys.ALERTS, b"{")
+    with pytest.raises(CorruptObject):
+        told_by_run(store)

@@ -42,6 +42,7 @@ class Watched:
             self.store, CatalogWatch(self.store, ZSTD), self.session, Lease(self.store, writer="test", host="here")
         )
         self._look = HealthLook(ports, self.clock)
+        self.list_everything = ports.watch.forget
 
     def session(self) -> Session:
         return Session.connect(self.server.conninfo(user="pgbackup"), application_name="look")
@@ -121,6 +122,22 @@ def test_wal_that_nobody_ships_grows_old(watched: Watched) -> None:
     later = watched.health()
     assert later.rpo is not None
     assert later.rpo >= health.rpo + timedelta(seconds=1)
+
+
+def test_another_writer_stays_told_while_nothing_moves(watched: Watched) -> None:
+    with watched.shipping():
+        take(watched.server, watched.store)
+        while watched.wait_verdict("ok").rpo != timedelta(0):
+            time.sleep(0.1)
+    other = Lease(watched.store, writer="elsewhere:1", host="elsewhere")
+    ours = watched.store.get(keys.LEASE)
+    watched.store.delete([keys.LEASE])
+    assert other.acquire(1, 1)
+    watched.list_everything()
+    for _ in range(3):
+        assert "lease:other-writer" in watched.finding_keys()
+    watched.store.put(keys.LEASE, ours)
+    assert "lease:other-writer" not in watched.finding_keys()
 
 
 def test_an_emptied_bucket_is_red_at_the_next_look(watched: Watched) -> None:

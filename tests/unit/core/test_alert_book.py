@@ -6,11 +6,11 @@ import json
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgbackup.core.alert_book import AlertBook, Notice, NoticeKind
-from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.findings import FactValue, Finding, Severity
 from tests.made_catalog import minutes
 
 REPEAT, SETTLE = timedelta(hours=6), timedelta(minutes=2)
@@ -100,7 +100,8 @@ def test_alerts_of_before_the_repository_could_be_read_stay_open() -> None:
         {"format": 1, "open": [{"key": "k", "severity": "bad"}]}, {"format": 1, "open": {"a": 1}},
         *({"format": 1, "open": [{**OPEN, **change}]} for change in (
             {"count": float("inf")}, {"count": True}, {"count": -1}, {"count": "1"}, {"key": "k" * 3000}, {"key": 5},
-            {"since": "2026-01-01T00:00:00"}, {"told": 5}, {"openings": "now"}, {"openings": {"a": 1}},
+            {"since": "2026-01-01T00:00:00"}, {"told": "0001-01-01T00:00:00+00:00"},
+            {"since": "9999-12-31T23:59:59+00:00"}, {"told": 5}, {"openings": "now"}, {"openings": {"a": 1}},
             {"facts": []}, {"facts": {"a": []}}, {"facts": {"a": "x" * 3000}},
             {"facts": {str(n): n for n in range(200)}},
         )),
@@ -190,3 +191,17 @@ def test_a_flapping_finding_is_told_a_few_times_an_hour(present, step) -> None:
     ]
     for first in told:
         assert sum(timedelta(0) <= moment - first < timedelta(hours=1) for moment in told) <= 9
+
+
+FACT = st.text(max_size=3000) | st.floats() | st.integers()
+
+
+@given(st.text(max_size=5000), st.text(max_size=5000), st.dictionaries(st.text(max_size=9), FACT, max_size=130))
+@example("x" * 5000, "y" * 5000, {str(n): "z" * 3000 for n in range(130)})
+def test_whatever_was_told_is_remembered(summary: str, hint: str, facts: dict[str, FactValue]) -> None:
+    """A text may quote what a library or a tool says. One that was too long made the whole book unreadable: everything
+    was told again after a restart, and `status` did not know of a stream that stands."""
+    before, after = book(), book()
+    before.update([Finding("stream:stopped", Severity.CRITICAL, summary, hint, facts)], minutes(0))
+    after.restore(json.loads(json.dumps(before.document())))
+    assert [alert.finding.key for alert in after.active()] == ["stream:stopped"]

@@ -1,4 +1,4 @@
-"""The repositories that tests with real servers leave behind are such that WAL-G would take them.
+"""Every repository that a test with real servers leaves behind is such that WAL-G would take it.
 
 Stores and codecs that the test makes in its own process are remembered as they are made, the repositories of programs
 when those are; at the end of a test that succeeded the rules of tests/walg are laid over all of them. A test that
@@ -28,11 +28,10 @@ from tests.fix_app import PROGRAM_ENVIRONMENTS
 from tests.walg.accepts import refusals
 
 FAILED = pytest.StashKey[bool]()
-_MODULES = {
-    "test_base_backup", "test_wal_stream", "test_wal_timelines", "test_their_commands", "test_walg_program",
-    "test_main_job", "test_every_target", "test_whole_databases", "test_snapshot_under_us",
-}  # fmt: skip
-"""Where repositories are made that nobody damages on purpose."""
+_FOLDERS = {"integration", "e2e", "contracts"}
+"""Where whole repositories are made: unit tests put there what they please."""
+_BY_HAND = {"tests.archiving", "tests.foreign_archives", "tests.made_backup", "tests.restoring"}
+"""Who uses these makes repositories without our writer, as far as the test needs them, or as other tools do."""
 
 
 @dataclass
@@ -48,7 +47,7 @@ class Made:
 def walg_takes_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Remembers what the test makes, and looks at it at the end: before ``tmp_path`` is removed."""
     node = request.node
-    if node.path.stem not in _MODULES or node.get_closest_marker("not_for_walg"):
+    if not _is_wanted(node):
         yield
         return
     made = Made()
@@ -60,6 +59,12 @@ def walg_takes_it(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     monkeypatch.undo()
     if not node.stash.get(FAILED, False):
         _look(made, monkeypatch)
+
+
+def _is_wanted(node: Any) -> bool:
+    if node.path.parent.name not in _FOLDERS or node.get_closest_marker("not_for_walg"):
+        return False
+    return _BY_HAND.isdisjoint(getattr(each, "__module__", None) for each in vars(node.module).values())
 
 
 def _remember(monkeypatch: pytest.MonkeyPatch, kind: type, note: Callable[[Any], object]) -> None:

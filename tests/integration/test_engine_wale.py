@@ -21,7 +21,7 @@ from tests.tool_engine import (
     with_tool,
 )
 
-pytestmark = [pytest.mark.timeout(600), needs_lzo]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.not_for_walg("WAL-E's own layout"), needs_lzo]
 
 
 def test_backed_up_by_wal_e_and_restored_by_wal_e_and_by_pgbackup(

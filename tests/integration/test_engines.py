@@ -38,6 +38,7 @@ class TestNative(_OnFiles):
 
 
 @needs_lzo
+@pytest.mark.not_for_walg("WAL-E's own layout")
 class TestWalE(_OnFiles):
     @pytest.fixture
     def server(self, make_server: ServerFactory) -> ThrowawayServer:

@@ -150,6 +150,7 @@ def test_an_emptied_bucket_is_red_at_the_next_look(watched: Watched) -> None:
         assert "backup:none" in watched.finding_keys()
 
 
+@pytest.mark.not_for_walg("every object is damaged in turn")
 def test_every_lost_or_replaced_object_is_told_at_the_next_look(watched: Watched) -> None:
     """One part of either backup, one segment between them, or something else in the place of each."""
     store = watched.store

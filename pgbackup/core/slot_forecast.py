@@ -21,6 +21,8 @@ _WARNING_SHARE = 0.5
 _CRITICAL_SHARE = 0.8
 _LITTLE_BYTES = 256 << 20
 """Below this nothing is worth a word: a busy server has as much in flight."""
+_IN_FLIGHT_BYTES = 32 << 20
+"""Two segments, which may always be on their way."""
 _WARNING_BYTES = 16 << 30
 _CRITICAL_BYTES = 64 << 30
 
@@ -117,24 +119,32 @@ def slot_findings(sample: SlotSample, forecast: SlotForecast, limit_bytes: int |
 
 
 def _severities(sample: SlotSample, forecast: SlotForecast, limit: int | None) -> Iterator[Severity]:
-    if sample.retained_bytes < _LITTLE_BYTES and (sample.free_bytes is None or sample.free_bytes > _LITTLE_BYTES):
+    little = sample.retained_bytes < _LITTLE_BYTES and (sample.free_bytes is None or sample.free_bytes > _LITTLE_BYTES)
+    shares = [] if little else [*_shares_of_disk(sample)]
+    if sample.retained_bytes >= _IN_FLIGHT_BYTES:
+        # Limits that somebody has set count, however small: at them WAL is lost.
+        shares += _shares_of_limits(sample, limit)
+    for share in shares:
+        if share >= _WARNING_SHARE:
+            yield Severity.CRITICAL if share >= _CRITICAL_SHARE else Severity.WARNING
+    if little:
         return
     for left in (forecast.until_lost, forecast.until_full):
         if left is not None and left < _WARNING_LEFT:
             yield Severity.CRITICAL if left < _CRITICAL_LEFT else Severity.WARNING
-    for share in _shares(sample, limit):
-        if share >= _WARNING_SHARE:
-            yield Severity.CRITICAL if share >= _CRITICAL_SHARE else Severity.WARNING
     if sample.retained_bytes >= _WARNING_BYTES:
         yield Severity.CRITICAL if sample.retained_bytes >= _CRITICAL_BYTES else Severity.WARNING
 
 
-def _shares(sample: SlotSample, limit: int | None) -> Iterator[float]:
+def _shares_of_limits(sample: SlotSample, limit: int | None) -> Iterator[float]:
     """How much of what it may take the slot has taken."""
     if limit:
         yield sample.retained_bytes / limit
     if sample.limit_bytes:
         yield sample.retained_bytes / sample.limit_bytes
+
+
+def _shares_of_disk(sample: SlotSample) -> Iterator[float]:
     if sample.free_bytes is not None:
         yield sample.retained_bytes / max(1, sample.retained_bytes + sample.free_bytes)
 

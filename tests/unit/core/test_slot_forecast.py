@@ -73,3 +73,16 @@ def test_the_series_is_bounded() -> None:
     for second in range(5000):
         series.add(sample(second / 60, retained=second))
     assert len(series._samples) <= 901
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.4, None), (0.6, Severity.WARNING), (0.9, Severity.CRITICAL)])
+def test_a_small_limit_is_told_before_it_is_reached(share: float, severity: Severity | None) -> None:
+    """Nothing below 256 MiB was told, so a slot with a limit of 200 MiB was dropped, or lost, without a word before."""
+    retained = round(share * (200 << 20))
+    expected = [("slot:retention", severity)] if severity else []
+    assert told(sample(retained=retained), limit=200 << 20) == expected
+    assert told(sample(retained=retained, limit_bytes=200 << 20)) == expected
+
+
+def test_what_is_always_in_flight_is_not_told_for_the_smallest_limit() -> None:
+    assert told(sample(retained=31 << 20, limit_bytes=32 << 20)) == []

@@ -47,6 +47,7 @@ class Worker:
         self._silent_after = silent_after
         self._clock = clock
         self._thread: threading.Thread | None = None
+        self._stop: StopSignal | None = None
         self._lock = threading.Lock()
         self._beat = clock()
         self._crashes = 0
@@ -57,6 +58,7 @@ class Worker:
     def start(self, stop: StopSignal) -> None:
         # A daemon, so that a request that hangs in a library cannot keep the process from ending.
         self.beat()
+        self._stop = stop
         self._thread = threading.Thread(target=self._run, args=(stop,), name=self.name, daemon=True)
         self._thread.start()
 
@@ -81,7 +83,8 @@ class Worker:
         with self._lock:
             return WorkerState(
                 name=self.name,
-                alive=self.is_alive,
+                # One that was told to end, and has, is what it should be: the others still look and tell.
+                alive=self.is_alive or (self._stop is not None and self._stop.is_set()),
                 crashes=self._crashes,
                 crashes_in_a_row=self._in_a_row if self._is_recent(now) else 0,
                 seconds_since_crash=None if self._last_crash is None else now - self._last_crash,

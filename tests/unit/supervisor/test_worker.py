@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pgbackup import logs
+from pgbackup.core.worker_health import worker_findings
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import ConfigError
 from pgbackup.supervisor.worker import BeatingStop, Worker
@@ -126,7 +127,6 @@ def test_a_hanging_worker_is_silent_and_a_waiting_one_is_not() -> None:
         hang.set()
     assert waiting.join(10)
     assert hanging.join(10)
-    assert hanging.state().silent, "a worker that has ended does nothing"
 
 
 def test_long_waits_are_cut_into_short_ones() -> None:
@@ -134,3 +134,15 @@ def test_long_waits_are_cut_into_short_ones() -> None:
     worker = Worker("wal", lambda stop: None)
     assert BeatingStop(inner, worker).wait(0.01) is False
     assert max(inner.waits) <= 5
+
+
+def test_a_worker_that_has_ended_is_told_unless_it_was_told_to() -> None:
+    """A health check may be under way at a stop: the workers that are through are no alert."""
+    stop = threading.Event()
+    worker = Worker("jobs", lambda listening: listening.wait(10))
+    worker.start(stop)
+    stop.set()
+    assert worker.join(10)
+    assert worker_findings([worker.state()]) == []
+    stop.clear()
+    assert [finding.key for finding in worker_findings([worker.state()])][-1] == "worker:jobs:silent"

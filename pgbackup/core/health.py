@@ -25,7 +25,9 @@ _NAMED = 3
 def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
     """The verdict at ``now`` (aware)."""
     catalog = facts.repository.catalog if facts.repository else None
-    newest = newest_restorable(catalog) if catalog else None
+    foreign = _foreign_identifier(catalog, facts.server)
+    # What another cluster's repository holds says nothing of this server: positions of both do not compare.
+    newest = newest_restorable(catalog) if catalog and foreign is None else None
     reach = _reach(catalog, newest, facts.server)
     findings = [
         *_unseen(facts),
@@ -34,17 +36,18 @@ def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
         *facts.others,
     ]
     if facts.repository:
-        findings += _repository(facts.repository, facts.server)
+        findings += _repository(facts.repository)
+        findings += _other_cluster(foreign, facts.server)
         path = facts.repository.catalog.history(facts.server.timeline) if facts.server else None
         findings += gap_findings(facts.repository.catalog.known_gaps, facts.repository.catalog, path)
         findings += backup_findings(facts.repository, facts.backups, limits, now)
-        if facts.server:
+        if facts.server and foreign is None:
             findings += wal_findings(facts.repository, facts.server, newest, reach, facts, limits)
     verdict = worst(findings)
     return Health(
         verdict=verdict.word if verdict else "ok",
         findings=tuple(sorted(findings, key=lambda f: (-f.severity, f.key))),
-        window=_window(catalog, facts) if catalog else None,
+        window=_window(catalog, facts) if catalog and foreign is None else None,
         rpo=facts.wal_age if facts.repository and facts.server and reach else None,
         durable=reach.end if reach else None,
         last_backup=newest.name if newest else "",
@@ -136,15 +139,26 @@ def _resident(facts: HealthFacts, now: datetime) -> Iterator[Finding]:
         )
 
 
-def _repository(view: RepositoryView, server: ServerView | None) -> Iterator[Finding]:
-    catalog = view.catalog
-    if server and catalog.system_identifier not in (None, server.system_identifier):
+def _foreign_identifier(catalog: Catalog | None, server: ServerView | None) -> int | None:
+    """Whose the repository is when it is not the server's: by what was claimed, else by the newest backup."""
+    if catalog is None or server is None:
+        return None
+    newest = newest_restorable(catalog)
+    whose = catalog.system_identifier or (newest.system_identifier if newest else 0)
+    return whose if whose not in (0, server.system_identifier) else None
+
+
+def _other_cluster(foreign: int | None, server: ServerView | None) -> Iterator[Finding]:
+    if foreign is not None and server is not None:
         yield Finding(
             "repository:other-cluster",
             Severity.CRITICAL,
-            f"the repository belongs to cluster {catalog.system_identifier}, the server is {server.system_identifier}",
+            f"the repository belongs to cluster {foreign}, the server is {server.system_identifier}",
             "Give this server a prefix of its own: PGBACKUP_REPOSITORY may hold {system_identifier}.",
         )
+
+
+def _repository(view: RepositoryView) -> Iterator[Finding]:
     if view.other_writer:
         yield Finding(
             "lease:other-writer",

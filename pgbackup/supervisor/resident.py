@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,9 +34,10 @@ from pgbackup.engines.wale.tool_processes import own_children
 from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.session import Session
 from pgbackup.repository.backup_objects import with_missing_objects
-from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.catalog_reader import claim_prefix, read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.documents import ClusterDocument
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor import from_settings
 from pgbackup.supervisor.alert_desk import AlertDesk
@@ -57,6 +59,7 @@ from pgbackup.supervisor.worker import Worker
 _TICK_SECONDS = 5
 _TRIM_SECONDS = 15
 _STOP_MARGIN_SECONDS = 2.0
+_ASKS_STREAM, _ASK_STREAM_SECONDS = 50, 0.1
 _log = logging.getLogger(__name__)
 
 TakeBackup = Callable[[ResidentWal, StopSignal], None]
@@ -170,7 +173,7 @@ class Resident:
 
     def _jobs(self) -> list[ScheduledJob]:
         """Base backups first."""
-        ports = JobPorts(self._last_backup, self._may_back_up, self._backup, self._schedules.next_backup)
+        ports = JobPorts(self._last_backup, self._may_run, self._backup, self._schedules.next_backup)
         jobs = [ScheduledJob(from_settings.BACKUP_JOB, ports, observer=self._desk)]
         if self._schedules.verify is not None:
             verify = VerifyJob(self._store, self._codec)
@@ -179,7 +182,7 @@ class Resident:
             self._other_jobs["verify:failing"] = jobs[-1]
         if self._schedules.expire is not None:
             expire = self._expire = ExpireJob(self._expiry_request)
-            ports = JobPorts(expire.last_done, self._may_run, expire.work, self._schedules.next_expiry)
+            ports = JobPorts(expire.last_done, self._may_expire, expire.work, self._schedules.next_expiry)
             jobs.append(ScheduledJob(from_settings.EXPIRE_JOB, ports, observer=self._desk))
             self._other_jobs["expire:failing"] = jobs[-1]
         return jobs
@@ -209,16 +212,28 @@ class Resident:
         return done_at(newest)
 
     def _may_run(self) -> bool:
-        with self._session() as session:
-            facts = session.facts()
-        return self._lease.acquire(facts.system_identifier, facts.timeline)
+        """Whether the repository is our server's, and the lease ours: expiry must never remove what another one needs.
 
-    def _may_back_up(self) -> bool:
-        """Raises BackupError while nothing is streamed: that ends when the stream is tried the next time."""
+        Raises WrongCluster, and BackupError while nothing is streamed for a reason that only people can mend (a clone
+        that has not been adopted): that ends when the stream is tried the next time.
+        """
         position = self.progress.get()
         if position.permanent and position.problem and not position.streaming:
             raise BackupError("WAL is not being shipped", detail=position.problem)
-        return self._may_run()
+        with self._session() as session:
+            facts = session.facts()
+        cluster = ClusterDocument(facts.system_identifier, facts.segment_bytes, facts.version_num)
+        claim_prefix(self._store, cluster, self._codec)
+        return self._lease.acquire(facts.system_identifier, facts.timeline)
+
+    def _may_expire(self) -> bool:
+        """The stream says first whether this server may go on here; it may still be asking."""
+        for _ in range(_ASKS_STREAM):
+            position = self.progress.get()
+            if position.began or position.problem:
+                return self._may_run()
+            time.sleep(_ASK_STREAM_SECONDS)
+        raise BackupError("WAL streaming has not begun yet")
 
     def _backup(self, stop: StopSignal) -> str:
         """One base backup, unless an earlier one was copied and only has to be sealed: then that is the backup."""

@@ -247,3 +247,14 @@ def test_what_deltas_only_build_on_has_no_wal_behind_it(there: list[int], found:
     delta = backup(10.1, 11.5, minute=60, delta_of=full.name, delta_lsn=full.start_lsn)
     made = catalog([full, delta], {1: [3, 4, *there, *range(10, 21)]}, {(1, 21): 0.5})
     assert keys(judged(with_catalog(made))) == found
+
+
+@pytest.mark.parametrize("claimed", [7, None], ids=["claimed", "by its newest backup"])
+def test_the_repository_of_another_cluster_says_nothing_good_of_this_server(claimed: int | None) -> None:
+    """After pg_upgrade the prefix is that of the old cluster, whose WAL may even end after the new one's."""
+    made = replace(green_catalog(), system_identifier=claimed)
+    if claimed is None:
+        made = replace(made, backups=tuple(replace(b, system_identifier=7) for b in made.backups))
+    health = judged(with_catalog(made))
+    assert keys(health) == ["repository:other-cluster"]
+    assert (health.rpo, health.durable, health.window, health.last_backup) == (None, None, None, "")

@@ -29,7 +29,10 @@ Submit = Callable[[Callable[[], None]], "Future[None]"]
 
 
 class ObjectWriter:
-    """Writes one object if none has its key. For one thread; end it with ``finish`` or ``abort``, or use ``with``."""
+    """Writes one object if none has its key. For one thread; end it with ``finish`` or ``abort``, or use ``with``.
+
+    ``abort`` may come from another thread: what ``finish`` is at work on is then stored whole or not at all.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class ObjectWriter:
             else:
                 self._send_part()
                 self._collect(wait(self._pending).done)
+                self._require_open()
                 stored = self._upload.complete()
             self._ended = True
             return stored
@@ -97,12 +101,12 @@ class ObjectWriter:
     def abort(self) -> None:
         """Leave nothing behind. Never raises: the reason for aborting matters more than a leftover, which is logged."""
         self._ended = True
-        self._chunks.clear()
-        for future in self._pending:
+        # Neither chunks nor parts are forgotten: a ``finish`` that is at work would complete what is left of them.
+        pending = list(self._pending)
+        for future in pending:
             future.cancel()
         # A part that is still on its way would outlive the abort, in the store; but a stop cannot wait for long.
-        wait(self._pending, timeout=ABORT_SECONDS)
-        self._pending.clear()
+        wait(pending, timeout=ABORT_SECONDS)
         if self._upload is not None:
             try:
                 self._upload.abort()
@@ -121,8 +125,7 @@ class ObjectWriter:
     @contextmanager
     def _working(self) -> Iterator[None]:
         """What failed once stays failed: an object with a hole must never be completed."""
-        if self._ended:
-            raise StorageError(f"object {self._key} was finished or aborted")
+        self._require_open()
         if self._failure is not None:
             raise self._failure
         try:
@@ -131,6 +134,10 @@ class ObjectWriter:
         except BaseException as error:
             self._failure = error
             raise
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise StorageError(f"object {self._key} was finished or aborted")
 
     def _send_part(self) -> None:
         if self._upload is None:

@@ -46,6 +46,7 @@ class SegmentUpload:
         self._encoder = uploads.codec.encoder()
         self._writer = ObjectWriter(uploads.store, self.key, submit=uploads.submit_part)
         self.stored_bytes = 0
+        self.finished = False
 
     def write(self, block: bytes) -> None:
         self.crc = zlib.crc32(block, self.crc)
@@ -59,6 +60,7 @@ class SegmentUpload:
     def finish(self) -> bool:
         stored = self._writer.finish()
         self.stored_bytes = self._writer.stored_bytes
+        self.finished = True
         return stored
 
     @property
@@ -160,7 +162,7 @@ class WalUploads:
                 self._encode(upload, block)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the thread that owns the stream must hear of it
                 self._fail(exc)
-                return
+                break
         for upload in list(self._open):
             upload.abort()
 
@@ -179,6 +181,8 @@ class WalUploads:
                     return
                 self._finished.wait(0.5)
             self._finishing[upload] = upload.buffered_bytes
+        # From here on it is the pool's, and not ours to abort: what is being finished must not lose its end.
+        self._open.discard(upload)
         self._submit(lambda: self._store_segment(upload)).add_done_callback(lambda _: self._forget(upload))
 
     def _may_finish(self, more: int) -> bool:
@@ -189,6 +193,9 @@ class WalUploads:
         with self._finished:
             del self._finishing[upload]
             self._finished.notify()
+        if not upload.finished:
+            # Nobody waits for it: a store that is down would hold up the end of the session.
+            threading.Thread(target=upload.abort, name="wal-abort", daemon=True).start()
 
     # -- jobs in the pool ---------------------------------------------------------------------------------------
 
@@ -239,7 +246,6 @@ class WalUploads:
             self._stats.stored(seconds=time.monotonic() - began, stored_bytes=upload.stored_bytes, segment=True)
         else:
             compare_segment(self.store, self.codec, upload.key, upload.crc, name.segment_bytes)
-        self._open.discard(upload)
         upload.pieces.compare_others(upload.key)
         self._events.put(Durable(name, name.start, name.end, whole=True))
         while busy := [job for job in upload.piece_jobs if not job.done()]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -164,3 +166,35 @@ def test_parts_are_as_large_as_the_store_wants() -> None:
     writer.write(bytes(250))
     assert writer.finish()
     assert store.calls["put_part"] == 3
+
+
+def test_an_abort_while_it_is_finished_never_leaves_a_shorter_object() -> None:
+    """The end of a session aborts what is not durable, while another thread may be finishing it."""
+    store = MemoryStore()
+    first: Future[None] = Future()
+    first.set_running_or_notify_cancel()
+
+    def submit(task: Callable[[], None]) -> Future[None]:
+        task()
+        if not first.done():
+            return first
+        other: Future[None] = Future()
+        other.set_result(None)
+        return other
+
+    writer = ObjectWriter(store, "k", part_bytes=10, submit=submit, parallel=1)
+    writer.write(b"x" * 15)
+    with ThreadPoolExecutor(2) as threads:
+        finished = threads.submit(writer.finish)
+        deadline = time.monotonic() + 5
+        while not finished.running():
+            assert time.monotonic() < deadline
+        time.sleep(0.05)
+        aborted = threads.submit(writer.abort)
+        time.sleep(0.05)
+        first.set_result(None)
+        aborted.result(10)
+        with suppress(StorageError):
+            finished.result(10)
+    there = store.head("k")
+    assert there is None or there.size_bytes == 15

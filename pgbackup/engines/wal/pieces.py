@@ -70,7 +70,11 @@ def read_piece(store: ObjectStore, codec: Codec, name: keys.PieceName) -> bytes:
 
 
 class PieceStore:
-    """The pieces of one segment, as this process knows them. Thread-safe."""
+    """The pieces of one segment, as this process knows them. Thread-safe.
+
+    A name that we are about to put is known, so that a listing does not take it for another writer's; only when the
+    object is ours, or was compared, is it the same.
+    """
 
     def __init__(self, store: ObjectStore, codec: Codec, segment: SegmentName, known: Iterable[str] = ()) -> None:
         self._store = store
@@ -79,6 +83,7 @@ class PieceStore:
         self._lock = threading.Lock()
         self._merging = threading.Lock()
         self._known: set[str] = set(known)
+        self._same: set[str] = set(known)
         self._mergeable: list[Piece] = []
 
     def put(self, piece: Piece) -> int:
@@ -98,6 +103,7 @@ class PieceStore:
             self._known.add(key)
         encoded = self._codec.encode(data)
         if self._store.put_if_absent(key, encoded):
+            self._is_ours(key)
             return len(encoded)
         try:
             stored = self._store.get(key)
@@ -108,7 +114,12 @@ class PieceStore:
                 f"the stored piece {key} holds other bytes",
                 hint=OTHER_WRITER_HINT,
             )
+        self._is_ours(key)
         return 0
+
+    def _is_ours(self, key: str) -> None:
+        with self._lock:
+            self._same.add(key)
 
     def _remember(self, piece: Piece) -> None:
         """Keep the bytes of small pieces, which may be merged; a large one ends what can be merged with it."""
@@ -167,8 +178,8 @@ class PieceStore:
         PiecesChanged when one goes meanwhile.
         """
         with self._lock:
-            known = set(self._known)
-        others = [name for name in self._listed() if name.key not in known]
+            same = set(self._same)
+        others = [name for name in self._listed() if name.key not in same]
         if others:
             try:
                 compare_with_whole(self._store, self._codec, whole_key, others)
@@ -176,12 +187,13 @@ class PieceStore:
                 raise PiecesChanged("another writer removed a piece while it was compared") from gone
             with self._lock:
                 self._known.update(name.key for name in others)
+                self._same.update(name.key for name in others)
 
     def remove_all(self) -> None:
         """The whole segment is durable and ours: remove what equals it, and nothing that was not compared with it."""
         with self._lock:
-            known = set(self._known)
-        if keys_of_pieces := [name.key for name in self._listed() if name.key in known]:
+            same = set(self._same)
+        if keys_of_pieces := [name.key for name in self._listed() if name.key in same]:
             tidy(self._store, keys_of_pieces)
 
     def _listed(self) -> list[keys.PieceName]:

@@ -250,3 +250,29 @@ def test_a_piece_that_comes_after_the_comparison_stays() -> None:
     pieces.remove_all()
     assert store.head(equal) is None
     assert store.head(late) is not None
+
+
+def test_a_piece_that_is_still_compared_is_not_taken_for_ours() -> None:
+    """Its name was taken by another server's piece; meanwhile our whole segment became durable."""
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT)
+    ours, theirs = piece(0), keys.piece(str(SEGMENT), 0, 10, CODEC.extension)
+    whole = keys.wal(str(SEGMENT), CODEC.extension)
+    store.put(whole, CODEC.encode(bytes(SEGMENT.segment_bytes)))
+    store.put(theirs, CODEC.encode(b"theirs, 10"))
+    refused: list[type[Exception]] = []
+
+    def finish_meanwhile(operation: str, key: str) -> None:
+        if (operation, key) == ("get", theirs):
+            store.on_call = None
+            try:
+                pieces.compare_others(whole)
+            except WrongCluster as exc:
+                refused.append(type(exc))
+            pieces.remove_all()
+
+    store.on_call = finish_meanwhile
+    with pytest.raises(WrongCluster):
+        pieces.put(ours)
+    assert refused == [WrongCluster], "the segment was not confirmed beside it"
+    assert CODEC.decode(theirs, store.get(theirs)) == b"theirs, 10", "what another was told is durable stays"

@@ -65,7 +65,8 @@ class BucketWal:
             name = keys.split_extension(info.key.removeprefix(keys.WAL))[0]
             if name > str(wanted[-1]) and not name.startswith(str(wanted[-1])):
                 break
-            there.add(name)
+            if info.size_bytes:
+                there.add(name)
         return [segment for segment in wanted if str(segment) not in there]
 
     def _tail_end(self, segment: SegmentName) -> int:
@@ -73,6 +74,6 @@ class BucketWal:
         end = 0
         for info in self._store.list(keys.pieces_folder(str(segment))):
             piece = keys.parse_piece(info.key)
-            if piece is not None and piece.first <= end:
+            if piece is not None and info.size_bytes and piece.first <= end:
                 end = max(end, piece.end)
         return segment.start + end

@@ -360,5 +360,5 @@ def test_a_twin_that_is_not_whole_is_an_error(missing: str, store: MemoryStore) 
 def test_uncompressed_wal_seals_too(store: MemoryStore) -> None:
     """Its key is the segment's bare name, which a listing after that name does not show."""
     leave_behind(store, dead(), sealable=True)
-    store.put(keys.wal("000000010000000000000002", ""), b"")
+    store.put(keys.wal("000000010000000000000002", ""), b"whole")
     assert resume_seals(store, "here", threading.Event(), stalled_seconds=0) == [NAME]

@@ -35,9 +35,12 @@ class StreamPause:
     @contextmanager
     def session(self, stop: StopSignal) -> Iterator[StopSignal]:
         """One streaming session; waits while somebody holds. Yields the signal to end it: ``stop``, or a hold."""
-        while self._wanted.is_set() and not stop.is_set():
-            stop.wait(_LOOK_SECONDS)
         self._idle.clear()
+        # Not idle first, and then the look: who begins to hold in between waits for us.
+        while self._wanted.is_set() and not stop.is_set():
+            self._idle.set()
+            stop.wait(_LOOK_SECONDS)
+            self._idle.clear()
         try:
             yield _EitherStop(stop, self._wanted)
         finally:

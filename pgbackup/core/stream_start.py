@@ -29,15 +29,16 @@ class StreamStart:
 
 
 def plan_stream_start(
-    catalog: Catalog, history: TimelineHistory, restart_lsn: Lsn | None, redo_lsn: Lsn
+    catalog: Catalog, history: TimelineHistory, restart_lsn: Lsn | None, redo_lsn: Lsn, *, pieces: bool = True
 ) -> list[StreamStart]:
     """The places to start, best first.
 
     ``history`` is that of the server's current timeline, ``restart_lsn`` what our slot keeps (None without one),
-    ``redo_lsn`` the server's current redo position, which it always has.
+    ``redo_lsn`` the server's current redo position, which it always has. Without ``pieces`` only whole segments are
+    stored: then a timeline ends for us with the segment before its fork's, which is the next timeline's.
     """
     size = catalog.segment_bytes
-    ends = _run_ends(catalog, history)
+    ends = _run_ends(catalog, history, pieces=pieces)
     if restart_lsn is not None:
         kept = restart_lsn // size * size
         before = [end for end in ends if end.lsn < kept]
@@ -71,14 +72,14 @@ def with_comparison(starts: list[StreamStart], catalog: Catalog) -> list[StreamS
     return [StreamStart(first.timeline, Lsn((number - 1) * catalog.segment_bytes)), *starts]
 
 
-def _run_ends(catalog: Catalog, history: TimelineHistory) -> list[StreamStart]:
+def _run_ends(catalog: Catalog, history: TimelineHistory, *, pieces: bool) -> list[StreamStart]:
     """The ends of the newest unbroken runs along a path, oldest first."""
     size = catalog.segment_bytes
     ends: list[StreamStart] = []
     for timeline, begin, fork in reversed(history.path()):
         for number in _ends_on(catalog, timeline, begin, fork):
             lsn = Lsn(number * size)
-            if fork is not None and _reaches(catalog, timeline, number, fork):
+            if fork is not None and _reaches(catalog, timeline, number, fork, pieces=pieces):
                 ends.append(_at_fork(history, timeline, fork, size))
             else:
                 ends.append(StreamStart(timeline, lsn))
@@ -105,8 +106,11 @@ def _ends_on(catalog: Catalog, timeline: int, begin: Lsn, fork: Lsn | None) -> I
             yield number + 1
 
 
-def _reaches(catalog: Catalog, timeline: int, number: int, fork: Lsn) -> bool:
-    """Whether what is stored of a timeline, up to before segment ``number`` and its tail, reaches the fork."""
+def _reaches(catalog: Catalog, timeline: int, number: int, fork: Lsn, *, pieces: bool) -> bool:
+    """Whether what is stored of a timeline, up to before segment ``number`` and its tail, reaches the fork, as
+    far as it ever will."""
+    if not pieces:
+        return number >= fork // catalog.segment_bytes
     tail = catalog.tails.get(SegmentName(timeline, number, catalog.segment_bytes), 0)
     return number * catalog.segment_bytes + tail >= fork
 

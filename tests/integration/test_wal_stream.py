@@ -9,15 +9,25 @@ from collections.abc import Callable
 import pytest
 
 from pgbackup.core.lsn import MIB, SegmentName
+from pgbackup.engines.wal import bookkeeping
 from pgbackup.engines.wal.segment import PIECE_BYTES
 from pgbackup.errors import StoreUnavailable
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
+from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.memory import MemoryStore
 from tests.streaming import ZSTD, assert_wal_equal, flush_lsn, streaming
 from tests.workload import CounterWriter
 
 MakeServer = Callable[..., ThrowawayServer]
+NEVER_QUIET = """
+    DO $$ BEGIN
+        WHILE to_regclass('go_on') IS NOT NULL LOOP
+            INSERT INTO filler SELECT repeat(md5(i::text), 20) FROM generate_series(1, 50) i;
+            COMMIT;
+        END LOOP;
+    END $$
+"""
 FILL = "INSERT INTO filler SELECT repeat(md5(i::text), 20) FROM generate_series(1, {rows}) i"
 
 
@@ -112,6 +122,48 @@ def test_leftover_pieces_that_another_process_removes_meanwhile(
         wal.wait_streaming()
     assert store.on_call is None, "it was compared"
     assert "streaming stands" not in caplog.text
+
+
+def test_leftover_pieces_go_beside_what_archive_command_stored(make_server: MakeServer, store: MemoryStore) -> None:
+    """A backup history file of the segment is not the segment, and one without compression has no dot in its name."""
+    server = make_server(segment_mb=1)
+    plain = Codec(Compression("none"))
+    with streaming(server, store, codec=plain) as wal:
+        wal.wait_streaming()
+        fill(server, 5000)
+        wal.wait_confirmed(flush_lsn(server))
+    whole = segment_keys(store)[0]
+    segment = whole.removeprefix(keys.WAL)
+    piece = keys.piece(segment, 0, 100, "")
+    store.put(piece, store.get(whole)[:100])
+    store.put(f"{whole}.00000028.backup.zst", ZSTD.encode(b"START WAL LOCATION"))
+    with streaming(server, store, codec=plain) as wal:
+        wal.wait_streaming()
+    assert store.head(piece) is None
+
+
+def test_a_database_that_is_never_quiet_has_time_marks(
+    make_server: MakeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them nothing can be restored to a moment, and the heartbeat of the lease stands."""
+    monkeypatch.setattr(bookkeeping, "NOTE_SECONDS", 0.3)
+    server = make_server()
+    server.execute("CREATE TABLE go_on ()")
+
+    def load() -> None:
+        server.execute(NEVER_QUIET)
+
+    server.execute("CREATE TABLE filler (t text)")
+    thread = threading.Thread(target=load)
+    with streaming(server, store, flush_seconds=0.5) as wal:
+        wal.wait_streaming()
+        thread.start()
+        time.sleep(1.5)
+        before = len(list(store.list(keys.MARKS)))
+        wal.wait_for(lambda _: len(list(store.list(keys.MARKS))) >= before + 3, timeout=30)
+        assert thread.is_alive()
+        server.execute("DROP TABLE go_on")
+        thread.join(30)
 
 
 def test_many_small_pieces_are_merged_and_lose_nothing(make_server: MakeServer, store: MemoryStore) -> None:

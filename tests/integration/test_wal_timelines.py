@@ -70,6 +70,20 @@ def test_a_promotion_is_followed_on_every_major(pg_major: int, make_server: Make
         assert begin <= fork
 
 
+def test_a_promotion_is_followed_where_only_whole_segments_are_stored(
+    make_server: MakeServer, store: MemoryStore
+) -> None:
+    """As the tools store them. The old timeline's last bytes never come in a segment of its own."""
+    server = make_server(segment_mb=1)
+    with streaming(server, store, flush_seconds=None) as wal:
+        wal.wait_streaming()
+        write(server, 5000)
+        fork = switch_timeline(server)
+        write(server, 5000)
+        wal.wait_for(lambda p: p.timeline == 2 and p.whole > fork, timeout=20)
+        assert_wal_equal(server, store, 2, fork - fork % (1 << 20), wal.progress.get().whole)
+
+
 def test_asking_for_what_comes_after_a_timeline(pg_major: int, make_server: MakeServer) -> None:
     """The server answers with rows instead of a stream."""
     server = make_server(pg_major)
@@ -106,6 +120,28 @@ def test_switching_while_pgbackup_is_away(make_server: MakeServer, store: Memory
     middle = SegmentName.containing(2, second_fork)
     assert len(stored_wal(store, middle)) >= second_fork - middle.start
     assert_wal_equal(server, store, 3, SegmentName.containing(3, second_fork).start, end)
+
+
+def test_no_moment_is_known_from_a_timeline_that_has_ended(
+    make_server: MakeServer, store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its WAL is all there, but the server is at work on the next one: a mark would promise what is committed there."""
+    server = make_server()
+    with streaming(server, store) as wal:
+        wal.wait_streaming()
+        write(server)
+        wal.wait_confirmed(flush_lsn(server))
+    fork = switch_timeline(server)
+    write(server)
+    end = flush_lsn(server)
+    with streaming(server, store) as wal:
+        wal.wait_for(lambda p: p.timeline == 2 and p.confirmed >= end)
+    marks = [mark for info in store.list(keys.MARKS) if (mark := keys.parse_mark(info.key))]
+    switched = store.head("wal_005/00000002.history.zst")
+    assert switched is not None
+    assert [lsn for moment, number, lsn in marks if number == 1 and moment > switched.modified] == []
+    assert [lsn for _, number, lsn in marks if number == 2 and lsn > fork]
+    assert "interrupted" not in caplog.text, "the end of a timeline is no failure"
 
 
 def test_two_branches_with_the_same_timeline_number_do_not_mix(make_server: MakeServer, store: MemoryStore) -> None:

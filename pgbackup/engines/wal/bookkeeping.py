@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 
+from pgbackup.core.durable_moment import WalMoment
 from pgbackup.core.lsn import Lsn
 from pgbackup.errors import PgbackupError
 from pgbackup.postgres.wire import clock_to_datetime
@@ -36,35 +38,42 @@ class WalBookkeeping:
         self._writer = writer
         self._on_note = on_note
         self._next = self._next_idle = time.monotonic()
+        self._next_position = self._next + NOTE_SECONDS
         self._noted: tuple[int, Lsn] = (0, Lsn(0))
         self._running: Future[None] | None = None
 
-    def note(self, run: RunQuietly, timeline: int, confirmed: Lsn, caught_up_clock: int) -> None:
-        """Write a note when one is due. ``caught_up_clock``: the server's clock (µs since 2000) at which it had no WAL
-        after ``confirmed``, or 0 when that is not known."""
-        now, same = time.monotonic(), (timeline, confirmed) == self._noted
-        if now < (self._next_idle if same else self._next) or not caught_up_clock:
+    def note(self, run: RunQuietly, timeline: int, confirmed: Lsn, moment: WalMoment | None) -> None:
+        """Write a note when one is due. ``moment``: the newest whose WAL is durable, None when none is known: then the
+        position is noted all the same, and the heartbeat goes on, when a long way is being caught up."""
+        now = time.monotonic()
+        if now < self._due(moved=(timeline, confirmed) != self._noted, timed=moment is not None):
             return
         if self._running is not None and not self._running.done():
             return
-        self._next, self._next_idle = now + NOTE_SECONDS, now + IDLE_NOTE_SECONDS
-        self._running = self._start(run, timeline, confirmed, caught_up_clock)
+        self._next = self._next_position = now + NOTE_SECONDS
+        self._next_idle = now + IDLE_NOTE_SECONDS
+        self._running = self._start(run, timeline, confirmed, moment)
 
-    def final(self, run: RunQuietly, timeline: int, confirmed: Lsn, caught_up_clock: int) -> None:
+    def _due(self, *, moved: bool, timed: bool) -> float:
+        if timed:
+            return self._next if moved else self._next_idle
+        return self._next_position if moved else math.inf
+
+    def final(self, run: RunQuietly, timeline: int, confirmed: Lsn, moment: WalMoment | None) -> None:
         """The session ends: one last note, waited for briefly."""
         if (timeline, confirmed) == self._noted:
             return
-        job = self._start(run, timeline, confirmed, caught_up_clock)
+        job = self._start(run, timeline, confirmed, moment)
         deadline = time.monotonic() + _FINAL_SECONDS
         while not job.done() and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    def _start(self, run: RunQuietly, timeline: int, confirmed: Lsn, clock: int) -> Future[None]:
+    def _start(self, run: RunQuietly, timeline: int, confirmed: Lsn, moment: WalMoment | None) -> Future[None]:
         self._noted = (timeline, confirmed)
-        return run(lambda: self._write(timeline, confirmed, clock))
+        return run(lambda: self._write(timeline, confirmed, moment))
 
-    def _write(self, timeline: int, confirmed: Lsn, clock: int) -> None:
-        moment = clock_to_datetime(clock) if clock else None
+    def _write(self, timeline: int, confirmed: Lsn, proven: WalMoment | None) -> None:
+        moment = clock_to_datetime(proven.clock) if proven else None
         status = {
             "format": 1,
             "writer": self._writer,
@@ -75,8 +84,8 @@ class WalBookkeeping:
         }
         try:
             self._store.put(keys.STATUS, json.dumps(status).encode())
-            if moment:
-                self._store.put_if_absent(keys.mark(moment, timeline, confirmed), b"")
+            if moment and proven:
+                self._store.put_if_absent(keys.mark(moment, timeline, proven.lsn), b"")
             if self._on_note is not None:
                 self._on_note(timeline)
         except PgbackupError as exc:

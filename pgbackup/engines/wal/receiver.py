@@ -43,6 +43,7 @@ from pgbackup.repository.catalog_reader import claim_prefix, read_catalog
 from pgbackup.repository.codec import Codec, is_readable
 from pgbackup.repository.documents import ClusterDocument
 from pgbackup.repository.gap_ledger import record_gap
+from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.tidying import tidy
 
@@ -196,7 +197,10 @@ class WalReceiver:
             for problem in branch_problems(catalog, history, identity.flush_lsn):
                 _log.error("%s", problem.text)
             self._lease.acquire(facts.system_identifier, identity.timeline)
-            starts = with_comparison(plan_stream_start(catalog, history, restart_lsn, facts.redo_lsn), catalog)
+            starts = plan_stream_start(
+                catalog, history, restart_lsn, facts.redo_lsn, pieces=self._flush_seconds is not None
+            )
+            starts = with_comparison(starts, catalog)
         finally:
             connection.close()
         self._try_starts(starts, catalog, facts, history, stop)
@@ -245,7 +249,8 @@ class WalReceiver:
                 bookkeeping=self._bookkeeping(facts),
             )
             claim = self._claim(truncated(history, start.timeline), facts)
-            end = session.stream(SessionBegin(first, claim, frozenset(catalog.tails)), stop)
+            begin = SessionBegin(first, claim, frozenset(catalog.tails), historic=start.timeline != history.timeline)
+            end = session.stream(begin, stop)
             if isinstance(end, TimelineEnd):
                 _log.info("timeline %d ended at %s; next is %d", start.timeline, end.switch_lsn, end.next_timeline)
         finally:
@@ -261,10 +266,14 @@ class WalReceiver:
     def _connect(self) -> ReplicationConnection:
         return ReplicationConnection.connect(self._options.conninfo, application_name=self._options.application_name)
 
+    @property
+    def _flush_seconds(self) -> float | None:
+        return self._options.flush_seconds if self._shipping.ships_pieces else None
+
     def _session_settings(self, facts: ServerFacts) -> WalSessionSettings:
         timeout = facts.wal_sender_timeout_seconds
         return WalSessionSettings(
-            flush_seconds=self._options.flush_seconds if self._shipping.ships_pieces else None,
+            flush_seconds=self._flush_seconds,
             status_seconds=min(10.0, timeout / 3) if timeout else 10.0,
             stop_seconds=self._options.stop_seconds,
         )
@@ -285,9 +294,7 @@ class WalReceiver:
         for segment in catalog.tails:
             if not catalog.has(segment):
                 continue
-            whole = next(
-                (i.key for i in self._store.list(f"{keys.WAL}{segment}.") if keys.parse_piece(i.key) is None), None
-            )
+            whole = next(iter(stored_keys(self._store, str(segment))), None)
             names = [n for i in self._store.list(keys.pieces_folder(str(segment))) if (n := keys.parse_piece(i.key))]
             if whole is None or not names or not is_readable(keys.split_extension(whole)[1]):
                 continue

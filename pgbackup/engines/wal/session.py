@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgbackup.core.acks import Acks
+from pgbackup.core.durable_moment import DurableMoment, WalMoment
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.wal.bookkeeping import WalBookkeeping
@@ -57,11 +58,12 @@ class WalSessionSettings:
 @dataclass(frozen=True, slots=True)
 class SessionBegin:
     """Where a session begins: at the start of ``segment``, with the timeline still to be claimed (or None), and with
-    the segments of which the repository holds pieces."""
+    the segments of which the repository holds pieces. ``historic``: the server is on a later timeline by now."""
 
     segment: SegmentName
     claim: TimelineClaim | None = None
     with_pieces: frozenset[SegmentName] = frozenset()
+    historic: bool = False
 
 
 class WalSession:
@@ -95,8 +97,7 @@ class WalSession:
         self._last_status = 0.0
         self._told = Lsn(0)
         self._server_end = Lsn(0)
-        self._server_clock = 0
-        self._caught_up_clock = 0
+        self._moment = DurableMoment()
 
     def stream(self, begin: SessionBegin, stop: StopSignal) -> TimelineEnd | None:
         """Stream until the timeline ends or ``stop`` is set; the copy must be under way from ``begin.segment``.
@@ -106,6 +107,8 @@ class WalSession:
         self._timeline = begin.segment.timeline
         self._claim = begin.claim
         self._with_pieces = begin.with_pieces
+        self._historic = begin.historic
+        self._ended = False
         self._began = begin.segment.start
         self._acks = Acks(begin.segment.start)
         self._whole = Acks(begin.segment.start)
@@ -123,6 +126,7 @@ class WalSession:
         while not stop.is_set():
             end = self._receive() if self._has_room else None
             if end is not None:
+                self._ended = True
                 self._drain(time.monotonic() + STORE_DEAD_SECONDS * 4)
                 if self._acks.confirmed < self._drain_target():
                     raise StoreUnavailable("the end of the timeline could not be made durable in time")
@@ -140,14 +144,18 @@ class WalSession:
 
     def _receive(self) -> TimelineEnd | None:
         """Take messages until the socket is dry, the queue is full, or others need a turn."""
-        self._dry = False
+        quiet, self._dry = self._dry, False
+        alone: Keepalive | None = None
         for _ in range(_MESSAGES_PER_TURN):
             message = self._connection.poll()
             if message is None:
                 self._dry = True
+                self._believe(alone)
                 return None
             if isinstance(message, TimelineEnd):
                 return message
+            alone = message if quiet and isinstance(message, Keepalive) else None
+            quiet = False
             if isinstance(message, Keepalive):
                 self._on_keepalive(message)
             else:
@@ -167,9 +175,7 @@ class WalSession:
                 "the server sent WAL from an unexpected place", detail=f"{message.start} instead of {self._received}"
             )
         self._server_end = max(self._server_end, message.server_end)
-        self._server_clock = message.server_clock
-        if message.end >= message.server_end:
-            self._caught_up_clock = message.server_clock
+        self._moment.said(WalMoment(message.server_clock, message.server_end), self._acks.confirmed)
         data, offset = message.data, 0
         while offset < len(data):
             block = bytes(data[offset : offset + self._segment.room])
@@ -239,14 +245,17 @@ class WalSession:
 
     def _on_keepalive(self, message: Keepalive) -> None:
         self._server_end = max(self._server_end, message.server_end)
-        self._server_clock = message.server_clock
-        if self._received >= message.server_end:
-            self._caught_up_clock = message.server_clock
         if message.reply_requested:
             self._flush_now = True
             self._send_status()
             if self._reply_deadline is None:
                 self._reply_deadline = self._next_reply_deadline()
+
+    def _believe(self, alone: Keepalive | None) -> None:
+        """A keepalive tells how far the server has sent, not how far its WAL is. The two are the same where it came
+        into silence, and nothing behind it."""
+        if alone is not None and alone.server_end >= self._server_end:
+            self._moment.said(WalMoment(alone.server_clock, alone.server_end), self._acks.confirmed)
 
     # -- what became durable ----------------------------------------------------------------------------------------
 
@@ -264,6 +273,7 @@ class WalSession:
             self._piece_in_flight = False
         if not moved:
             return
+        self._moment.reached(self._acks.confirmed)
         self._probe = None
         if self._reply_deadline is not None:
             self._reply_deadline = self._next_reply_deadline()
@@ -283,14 +293,17 @@ class WalSession:
         late = time.monotonic() - self._last_status >= self._settings.status_seconds
         if late or self._acks.reportable > self._told:
             self._send_status()
-        self._bookkeeping.note(
-            self._uploads.run_quietly,
-            self._timeline,
-            self._acks.confirmed,
-            self._caught_up_clock if self._acks.confirmed >= self._received else 0,
-        )
+        self._bookkeeping.note(self._uploads.run_quietly, self._timeline, self._acks.confirmed, self._proven_moment)
+
+    @property
+    def _proven_moment(self) -> WalMoment | None:
+        """None where the server is at work on a later timeline: all of this one does not hold what it commits there."""
+        return None if self._historic or self._ended else self._moment.proven
 
     def _send_status(self) -> None:
+        if self._ended:
+            # With the timeline the copy is over, and there is nobody to tell.
+            return
         self._connection.send_status(self._acks.reportable)
         self._told = self._acks.reportable
         self._last_status = time.monotonic()
@@ -378,8 +391,7 @@ class WalSession:
                 break
             select.select([self._events], [], [], 0.2)
         self._publish()
-        clock = self._caught_up_clock if self._acks.confirmed >= self._received else 0
-        self._bookkeeping.final(self._uploads.run_quietly, self._timeline, self._acks.confirmed, clock)
+        self._bookkeeping.final(self._uploads.run_quietly, self._timeline, self._acks.confirmed, self._proven_moment)
 
     def _drain_target(self) -> Lsn:
         """How far pieces can bring us: not into a segment of which only the whole is wanted."""

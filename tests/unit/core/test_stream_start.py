@@ -96,3 +96,13 @@ def test_nothing_to_compare_with() -> None:
     assert with_comparison(history, catalog({1: [7, 8]}, {(1, 9): 100})) == history
     first = [StreamStart(1, lsn(0))]
     assert with_comparison(first, catalog({1: [0]})) == first
+
+
+def test_where_only_whole_segments_are_stored_a_timeline_ends_with_the_one_before_its_fork() -> None:
+    """Its last bytes come with the child's segment; asking for them again and again would never get on."""
+    history = TimelineHistory(2, (Ancestor(1, lsn(9, 100)),))
+    arguments = catalog({1: [7, 8]}), history, lsn(9), lsn(9, 100)
+    assert plan_stream_start(*arguments)[0] == StreamStart(1, lsn(9))
+    assert plan_stream_start(*arguments, pieces=False)[0] == StreamStart(2, lsn(9))
+    early = catalog({1: [7]}), history, lsn(9), lsn(9, 100)
+    assert plan_stream_start(*early, pieces=False)[0] == StreamStart(1, lsn(8))

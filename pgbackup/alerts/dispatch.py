@@ -218,17 +218,15 @@ class _Line:
     def _failed(self, entry: Waiting, exc: DeliveryError) -> None:
         key = entry.notice.finding.key
         with self._changed:
-            # One that is refused for good is told at once: nothing that waits would change it.
+            # One that is refused is told at once: nothing that waits would change it.
             self._failures = self._failures + 1 if exc.retryable else max(self._failures + 1, _FAILURES_TO_TELL)
             self._problem = str(exc)
             self._sending = None
             # At the end everything is tried once more, and no more.
-            again = (
-                exc.retryable
-                and not self._finishing
-                and self._waiting.put_back(entry, time.monotonic(), asked=exc.retry_after)
+            again = not self._finishing and self._waiting.put_back(
+                entry, time.monotonic(), asked=exc.retry_after, refused=not exc.retryable
             )
-            if self._finishing and exc.retryable:
+            if self._finishing:
                 # For the next process to tell.
                 self._left.append(entry.notice)
         text = "alert %s could not be sent to %s: %s" if again else "alert %s could not be sent to %s, and is lost: %s"

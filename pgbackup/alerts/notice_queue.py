@@ -84,10 +84,11 @@ class NoticeQueue:
         self._failures = 0
         self._quiet_until = 0.0
 
-    def put_back(self, entry: Waiting, now: float, *, asked: float | None = None) -> bool:
+    def put_back(self, entry: Waiting, now: float, *, asked: float | None = None, refused: bool = False) -> bool:
         """Try again later what could not be delivered, unless something newer waits. False: it was tried too often.
 
-        ``asked``: so many seconds, the receiver said, nothing may come; believed up to ten minutes.
+        ``asked``: so many seconds, the receiver said, nothing may come; believed up to ten minutes. ``refused``: asking
+        again changes nothing; but people do, at the receiver or before it, so that is tried at the longest pause.
         """
         self._failures += 1
         asked_pause = min(asked or 0.0, NOTICE_PAUSE_SECONDS)
@@ -98,7 +99,8 @@ class NoticeQueue:
         tries = entry.tries + 1
         if tries >= MOST_TRIES:
             return False
-        not_before = now + max(self._pause(tries, NOTICE_PAUSE_SECONDS), asked_pause)
+        pause = NOTICE_PAUSE_SECONDS if refused else self._pause(tries, NOTICE_PAUSE_SECONDS)
+        not_before = now + max(pause, asked_pause)
         # The receiver may have taken it although it failed: from now on it counts as heard.
         self._waiting[key] = Waiting(entry.notice, unheard=False, tries=tries, not_before=not_before)
         self._waiting.move_to_end(key, last=False)

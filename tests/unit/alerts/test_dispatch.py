@@ -51,13 +51,18 @@ def test_a_failed_delivery_is_tried_again() -> None:
     dispatch.drain(1)
 
 
-def test_a_delivery_that_is_refused_for_good_is_not_tried_again() -> None:
+def test_a_delivery_that_is_refused_holds_nobody_up_and_comes_when_the_receiver_is_mended() -> None:
+    """It was lost; and that alerts do not arrive was told until another one did, which may be months."""
     channel = MadeChannel(failures=1, retryable=False)
     dispatch = started(channel)
-    dispatch.submit([notice("a"), notice("b")])
+    dispatch.submit([notice("a")])
+    wait_for(dispatch.findings)
+    dispatch.submit([notice("b")])
     wait_for(lambda: channel.sent)
     assert ([n.finding.key for n in channel.sent], channel.tries) == (["b"], 2)
+    assert list(dispatch.undelivered()) == ["a"]
     dispatch.drain(1)
+    assert [n.finding.key for n in channel.sent] == ["b", "a"]
 
 
 def test_a_hanging_channel_delays_nobody() -> None:

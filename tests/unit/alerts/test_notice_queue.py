@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbackup.alerts.notice_queue import MOST_TRIES, MOST_WAITING, NoticeQueue
+from pgbackup.alerts.notice_queue import MOST_TRIES, MOST_WAITING, NOTICE_PAUSE_SECONDS, NoticeQueue
 from pgbackup.core.alert_book import Notice, NoticeKind
 from tests.made_notice import notice
 
@@ -140,3 +140,15 @@ def test_a_notice_is_not_tried_for_ever() -> None:
         tries += 1
         queue.put_back(entry, 0)
     assert tries == MOST_TRIES
+
+
+def test_what_is_refused_is_tried_again_at_the_longest_pause() -> None:
+    queue = NoticeQueue(1.0)
+    queue.put(notice("a"))
+    now = 0.0
+    for _ in range(3):
+        entry = queue.take(now)
+        assert entry is not None
+        assert queue.put_back(entry, now, refused=True)
+        assert queue.take(now + NOTICE_PAUSE_SECONDS - 1) is None
+        now += NOTICE_PAUSE_SECONDS

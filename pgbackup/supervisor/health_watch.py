@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pgbackup.core.findings import Finding
 from pgbackup.core.health import evaluate
 from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, JobView, StreamView
+from pgbackup.core.lsn import Lsn
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.base import StopSignal
-from pgbackup.engines.wal.progress import WalProgress
+from pgbackup.engines.wal.progress import WalPosition, WalProgress
 
 _EARLY_SECONDS = 300.0
 _EARLY_INTERVAL = 5.0
@@ -33,6 +34,14 @@ class HealthSources:
     backups: Callable[[], JobView]
     others: Callable[[], Iterable[Finding]]
     publish: Callable[[Health, datetime], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why nothing was shipped the last time, and since when nothing is."""
+
+    problem: str
+    since: datetime
 
 
 class HealthWatch:
@@ -53,13 +62,16 @@ class HealthWatch:
         self._clock = clock
         self._interval = interval_seconds
         self._woken = threading.Event()
-        self._problem_since: tuple[str, datetime] | None = None
+        self._lock = threading.Lock()
+        self._trouble: _Trouble | None = None
+        self._most_confirmed = Lsn(0)
 
     def sample(self) -> None:
         """Note how far the server's WAL is now, as the stream has heard: ages are then known to a second."""
-        position = self._progress.get()
+        now, position = datetime.now(UTC), self._progress.get()
         if position.streaming and position.server_end:
-            self._clock.heard(datetime.now(UTC), position.server_end)
+            self._clock.heard(now, position.server_end)
+        self._note_trouble(position, now)
 
     def look_soon(self) -> None:
         """Look at the next opportunity: something happened that changes the picture."""
@@ -88,16 +100,25 @@ class HealthWatch:
 
     def _stream(self, now: datetime) -> StreamView:
         position = self._progress.get()
-        problem = "" if position.streaming else position.problem
-        if not problem:
-            self._problem_since = None
-        elif self._problem_since is None:
-            self._problem_since = problem, now
-        since = self._problem_since[1] if self._problem_since else None
+        trouble = self._note_trouble(position, now)
         return StreamView(
             position.streaming,
-            problem,
-            permanent=position.permanent and bool(problem),
-            since=since,
+            trouble.problem if trouble else "",
+            permanent=position.permanent and not position.streaming and bool(position.problem),
+            since=trouble.since if trouble else None,
             confirmed=position.confirmed or None,
         )
+
+    def _note_trouble(self, position: WalPosition, now: datetime) -> _Trouble | None:
+        """What keeps WAL from being shipped. A session that begins is no end of it, one that gets on is: a store that
+        takes nothing may let each begin, and end it seconds later."""
+        with self._lock:
+            if position.problem and not position.streaming:
+                since = self._trouble.since if self._trouble else now
+                self._trouble = _Trouble(position.problem, since)
+            elif position.streaming:
+                caught_up = 0 < position.server_end <= position.confirmed
+                if caught_up or position.confirmed > self._most_confirmed:
+                    self._trouble = None
+            self._most_confirmed = max(self._most_confirmed, position.confirmed)
+            return self._trouble

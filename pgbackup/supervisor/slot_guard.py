@@ -23,6 +23,7 @@ from pgbackup.postgres.session import Session
 from pgbackup.postgres.slot_watch import look_at_slot
 
 _LONGEST_INTERVAL_SECONDS = 15.0
+_MISSING_SECONDS = 1.0
 _TOLD_SECONDS = 900.0
 """That a slot was dropped is told for so long, also when there is a new one at once."""
 _TRIES = 10
@@ -59,7 +60,10 @@ class SlotGuard:
         """Look until ``stop`` is set, at least every quarter of a minute."""
         while not stop.is_set():
             self.look()
-            stop.wait(min(interval_seconds, _LONGEST_INTERVAL_SECONDS))
+            sample = self.sample
+            # At the first start it is made in a moment, and that it is missing would be told until the next look.
+            is_missing = sample is not None and not sample.exists
+            stop.wait(_MISSING_SECONDS if is_missing else min(interval_seconds, _LONGEST_INTERVAL_SECONDS))
 
     def findings(self) -> list[Finding]:
         """What was wrong at the last look."""

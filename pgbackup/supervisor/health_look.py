@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -40,7 +41,8 @@ class LookPorts:
 
 
 class HealthLook:
-    """Looks again and again. For one thread, but for ``clock``, which whoever samples positions shares."""
+    """Looks again and again. For one thread, but for ``read_again``, and for ``clock``, which whoever samples positions
+    shares."""
 
     def __init__(self, ports: LookPorts, clock: WalClock) -> None:
         self._ports = ports
@@ -51,6 +53,7 @@ class HealthLook:
         self._had_backups = False
         self._replaced_since: datetime | None = None
         self._verification: LastRun | None = None
+        self._read_again = threading.Event()
         self._position: object = None
         self._caught_up = False
 
@@ -73,6 +76,10 @@ class HealthLook:
             behind_for=found.behind_for,
             durable_moment=found.moment,
         )
+
+    def read_again(self) -> None:
+        """Read at the next look what rarely changes: it just did. From any thread."""
+        self._read_again.set()
 
     # -- the server -----------------------------------------------------------------------------------------------
 
@@ -110,7 +117,8 @@ class HealthLook:
         try:
             catalog, full = self._ports.watch.look(time.monotonic(), moving=moving)
             self._read_clock()
-            if full:
+            if full or self._read_again.is_set():
+                self._read_again.clear()
                 self._read_what_rarely_changes()
             unreadable = self._try_to_read()
             # One that was there is asked for until it is gone, also while nothing moves.

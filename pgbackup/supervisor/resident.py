@@ -105,6 +105,8 @@ class Resident:
         self._backup_job: ScheduledJob | None = None
         self._other_jobs: dict[str, ScheduledJob] = {}
         self._branches_seen: set[int] = set()
+        self._verify: VerifyJob | None = None
+        self._verified: Callable[[], None] = lambda: None
 
     def worker_states(self) -> list[WorkerState]:
         """One look at every worker; none before they were started."""
@@ -176,8 +178,10 @@ class Resident:
         ports = JobPorts(self._last_backup, self._may_run, self._backup, self._schedules.next_backup)
         jobs = [ScheduledJob(from_settings.BACKUP_JOB, ports, observer=self._desk)]
         if self._schedules.verify is not None:
-            verify = VerifyJob(self._store, self._codec)
-            ports = JobPorts(verify.last_done, self._may_run, verify.work, self._schedules.next_verification)
+            self._verify = VerifyJob(self._store, self._codec)
+            ports = JobPorts(
+                self._verify.last_done, self._may_run, self._verify_and_tell, self._schedules.next_verification
+            )
             jobs.append(ScheduledJob(from_settings.VERIFY_JOB, ports, observer=self._desk))
             self._other_jobs["verify:failing"] = jobs[-1]
         if self._schedules.expire is not None:
@@ -235,6 +239,13 @@ class Resident:
             time.sleep(_ASK_STREAM_SECONDS)
         raise BackupError("WAL streaming has not begun yet")
 
+    def _verify_and_tell(self, stop: StopSignal) -> str:
+        """What it finds is judged at the next look, which comes at once; else it would be at the hourly full one."""
+        assert self._verify is not None
+        found = self._verify.work(stop)
+        self._verified()
+        return found
+
     def _backup(self, stop: StopSignal) -> str:
         """One base backup, unless an earlier one was copied and only has to be sealed: then that is the backup."""
         coverage = ResidentWal(self.progress, self._store)
@@ -251,12 +262,18 @@ class Resident:
     def _health_watch(self, backups: ScheduledJob) -> HealthWatch:
         clock = WalClock()
         ports = LookPorts(self._store, CatalogWatch(self._store, self._codec), self._session, self._lease)
-        sources = HealthSources(
-            look=HealthLook(ports, clock).look, backups=backups.view, others=self._findings, publish=self._publish
-        )
+        look = HealthLook(ports, clock)
+        sources = HealthSources(look=look.look, backups=backups.view, others=self._findings, publish=self._publish)
         limits = from_settings.limits(self._settings)
         interval = self._settings.health_interval.total_seconds()
-        return HealthWatch(sources, limits, self.progress, clock, interval_seconds=interval)
+        watch = HealthWatch(sources, limits, self.progress, clock, interval_seconds=interval)
+
+        def verified() -> None:
+            look.read_again()
+            watch.look_soon()
+
+        self._verified = verified
+        return watch
 
     def _findings(self) -> list[Finding]:
         workers = self._service.worker_findings() if self._service is not None else []

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -24,6 +27,7 @@ from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.health_look import HealthLook, LookPorts, write_last_run
+from pgbackup.supervisor.health_watch import HealthWatch
 from tests.base_backups import take
 from tests.fix_postgres import ServerFactory
 from tests.streaming import ZSTD, Streaming, flush_lsn, streaming
@@ -124,6 +128,28 @@ def test_wal_that_nobody_ships_grows_old(watched: Watched) -> None:
     assert later.rpo >= health.rpo + timedelta(seconds=1)
 
 
+def test_a_sender_that_hangs_is_not_taken_for_a_server_that_rests(watched: Watched) -> None:
+    """Its connection stands, it says nothing, and all that it had said is durable."""
+    unused: Any = None
+    with watched.shipping() as stream:
+        take(watched.server, watched.store)
+        watch = HealthWatch(unused, LIMITS, stream.progress, watched.clock, interval_seconds=60)
+        while watched.wait_verdict("ok").rpo != timedelta(0):
+            watch.sample()
+        [(sender,)] = watched.server.execute("SELECT pid FROM pg_stat_replication WHERE state = 'streaming'")
+        os.kill(sender, signal.SIGSTOP)
+        try:
+            watched.server.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+            for _ in range(4):
+                time.sleep(0.5)
+                watch.sample()
+            rpo = watched.health().rpo
+            assert rpo is not None
+            assert rpo >= timedelta(seconds=2)
+        finally:
+            os.kill(sender, signal.SIGCONT)
+
+
 def test_another_writer_stays_told_while_nothing_moves(watched: Watched) -> None:
     with watched.shipping():
         take(watched.server, watched.store)
@@ -182,6 +208,16 @@ def test_every_lost_or_replaced_object_is_told_at_the_next_look(watched: Watched
             watched.health()
         write_last_run(store, keys.VERIFICATION, LastRun(datetime.now(UTC), ok=False, summary="1 object damaged"))
         assert "verify:failed" in watched.finding_keys(), "not an hour later"
+
+
+def test_what_a_verification_found_is_judged_at_the_next_look(watched: Watched) -> None:
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        found = LastRun(datetime.now(UTC), ok=False, summary="1 object damaged")
+        write_last_run(watched.store, keys.VERIFICATION, found)
+        watched._look.read_again()
+        assert "verify:failed" in watched.finding_keys()
 
 
 def test_what_is_listed_and_cannot_be_read_is_red(watched: Watched) -> None:

@@ -39,8 +39,11 @@ def parse_moment(text: str, now: datetime, zone: tzinfo | None = None) -> dateti
     """
     text = " ".join(text.split())
     match = _AGO.match(text.lower())
-    moment = now - _duration(match["amounts"]) if match else _absolute(text, zone)
-    moment = moment.astimezone(UTC)
+    try:
+        moment = now - _duration(match["amounts"]) if match else _absolute(text, zone)
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} lies outside of the calendar") from None
     if moment > now:
         raise ValueError(f"{text!r} lies in the future")
     return moment

@@ -80,3 +80,9 @@ def test_a_time_that_the_clocks_showed_twice_or_never():
 def test_the_future_is_refused():
     with pytest.raises(ValueError, match="future"):
         parse_moment("2026-11-20T12:00:01Z", NOW)
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00+14:00", "0001-01-01", "800000 days ago", f"{'9' * 400} days ago"])
+def test_a_moment_outside_of_the_calendar_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="outside of the calendar"):
+        parse_moment(text, NOW, BERLIN)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from pgbackup.config.settings import load_settings
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import BackupError, ConnectionLost, StoreUnavailable
+from pgbackup.supervisor.from_settings import Schedules
 from pgbackup.supervisor.scheduled_job import JobPorts, ScheduledJob
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -343,3 +346,32 @@ def test_work_that_fails_again_and_again_is_told() -> None:
     assert finding.summary == "the base backup failed 3 times in a row: the test's"
     world.pass_time(timedelta(minutes=10))
     assert world.job.findings("expire:failing") == []
+
+
+@pytest.mark.parametrize("schedule", ["daily at 02:30", "every 1 day"])
+def test_with_jitter_there_is_one_backup_a_day_within_it(schedule: str) -> None:
+    """Across the end of winter time; each backup takes an hour, and is dated by the store a little later."""
+    environ = {
+        "PGBACKUP_REPOSITORY": "file:///nowhere", "PGBACKUP_SCHEDULE": schedule, "PGBACKUP_TIMEZONE": "Europe/Berlin",
+        "PGBACKUP_SCHEDULE_JITTER": "3h",
+    }  # fmt: skip
+    world = World(datetime(2026, 3, 25, 2, tzinfo=UTC))
+    world.now = datetime(2026, 3, 25, 3, tzinfo=UTC)
+
+    def take(stop: StopSignal) -> str:
+        world.taken.append(world.now)
+        world.now += timedelta(hours=1)
+        world.last = world.now - timedelta(seconds=7)
+        return ""
+
+    ports = JobPorts(world.last_backup, lambda: True, take, Schedules(load_settings(environ=environ)).next_backup)
+    world.job = ScheduledJob("base backup", ports, clock=lambda: world.now)
+    world.pass_time(timedelta(minutes=5), times=12 * 24 * 8)
+    assert 6 <= len(world.taken) <= 8
+    pauses = [later - earlier for earlier, later in pairwise(world.taken)]
+    assert all(timedelta(hours=20) <= pause <= timedelta(hours=28, minutes=10) for pause in pauses), pauses
+    if schedule.startswith("daily"):
+        local = [moment.astimezone(ZoneInfo("Europe/Berlin")) for moment in world.taken]
+        assert all("02:30" <= moment.strftime("%H:%M") <= "06:35" for moment in local), local
+        assert len({moment.date() for moment in local}) == len(local)
+        assert len({moment.strftime("%H:%M") for moment in local}) > 3, "each day another one"

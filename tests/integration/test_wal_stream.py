@@ -142,6 +142,18 @@ def test_leftover_pieces_go_beside_what_archive_command_stored(make_server: Make
     assert store.head(piece) is None
 
 
+def test_a_change_of_compression_stores_no_segment_twice(make_server: MakeServer, store: MemoryStore) -> None:
+    server = make_server(segment_mb=1)
+    for codec in (ZSTD, Codec(Compression("lz4"))):
+        with streaming(server, store, codec=codec) as wal:
+            wal.wait_streaming()
+            fill(server, 5000)
+            wal.wait_confirmed(flush_lsn(server))
+    segments = [key.removeprefix(keys.WAL).split(".")[0] for key in segment_keys(store)]
+    assert len(segments) == len(set(segments))
+    assert {key.rpartition(".")[2] for key in segment_keys(store)} == {"zst", "lz4"}
+
+
 def test_a_database_that_is_never_quiet_has_time_marks(
     make_server: MakeServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,8 +31,9 @@ class SegmentUploads(Protocol[Upload]):
     def oldest_job_seconds(self) -> float:
         """For how long the oldest piece of work for the store has been under way; 0 without one."""
 
-    def open(self, name: SegmentName, known_pieces: list[str]) -> Upload:
-        """Begin with a segment; ``known_pieces``: keys of the pieces of it that are stored."""
+    def open(self, name: SegmentName, known_pieces: list[str], *, is_stored: bool = False) -> Upload:
+        """Begin with a segment; ``known_pieces``: keys of the pieces of it that are stored. ``is_stored``: it was
+        listed as a whole, under whatever compression."""
 
     def feed(self, upload: Upload, block: bytes) -> None:
         """The next bytes of the segment."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ _LAST_BACKOFF_SECONDS = 10.0
 _FIRST_PERMANENT_SECONDS = 2.0
 _LAST_PERMANENT_SECONDS = 60.0
 _SLOT_GRACE_SECONDS = 30.0
+_MOST_NAMED = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -249,7 +251,9 @@ class WalReceiver:
                 bookkeeping=self._bookkeeping(facts),
             )
             claim = self._claim(truncated(history, start.timeline), facts)
-            begin = SessionBegin(first, claim, frozenset(catalog.tails), historic=start.timeline != history.timeline)
+            begin = SessionBegin(
+                first, claim, frozenset(catalog.tails), _stored_from(catalog, first), start.timeline != history.timeline
+            )
             end = session.stream(begin, stop)
             if isinstance(end, TimelineEnd):
                 _log.info("timeline %d ended at %s; next is %d", start.timeline, end.switch_lsn, end.next_timeline)
@@ -306,3 +310,11 @@ class WalReceiver:
             if not tidy(self._store, [name.key for name in names]):
                 # It keeps all of them then: comparing each with its segment would read the whole archive.
                 return
+
+
+def _stored_from(catalog: Catalog, first: SegmentName) -> frozenset[SegmentName]:
+    """The segments from ``first`` on that are stored whole: one or none, unless there is a hole before them; only so
+    many of those are named."""
+    numbers, size = catalog.segments.get(first.timeline, ()), catalog.segment_bytes
+    begin = bisect_left(numbers, first.number)
+    return frozenset(SegmentName(first.timeline, number, size) for number in numbers[begin : begin + _MOST_NAMED])

@@ -58,11 +58,13 @@ class WalSessionSettings:
 @dataclass(frozen=True, slots=True)
 class SessionBegin:
     """Where a session begins: at the start of ``segment``, with the timeline still to be claimed (or None), and with
-    the segments of which the repository holds pieces. ``historic``: the server is on a later timeline by now."""
+    the segments of which the repository holds pieces, and those that it holds whole. ``historic``: the server is on a
+    later timeline by now."""
 
     segment: SegmentName
     claim: TimelineClaim | None = None
     with_pieces: frozenset[SegmentName] = frozenset()
+    whole: frozenset[SegmentName] = frozenset()
     historic: bool = False
 
 
@@ -107,6 +109,7 @@ class WalSession:
         self._timeline = begin.segment.timeline
         self._claim = begin.claim
         self._with_pieces = begin.with_pieces
+        self._stored_whole = begin.whole
         self._historic = begin.historic
         self._ended = False
         self._began = begin.segment.start
@@ -206,7 +209,9 @@ class WalSession:
         self._segment = OpenSegment(name, stored)
         if self._settings.flush_seconds is None:
             self._segment.skip_pieces()
-        self._upload: Any = self._uploads.open(name, [piece.key for piece in stored])
+        self._upload: Any = self._uploads.open(
+            name, [piece.key for piece in stored], is_stored=name in self._stored_whole
+        )
         self._pending_since = None
 
     @property

@@ -10,6 +10,7 @@ wait for the store are at most ``concurrency``, and hold at most FINISHED_BYTES 
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -23,15 +24,17 @@ from pgbackup.engines.wal.events import Durable, Failed, WakeableQueue
 from pgbackup.engines.wal.pieces import PieceStore
 from pgbackup.engines.wal.segment import Piece
 from pgbackup.engines.wal.upload_stats import UploadStats
-from pgbackup.errors import OTHER_WRITER_HINT, StorageError, WrongCluster
+from pgbackup.errors import OTHER_WRITER_HINT, CorruptObject, ObjectMissing, StorageError, WrongCluster
 from pgbackup.repository import keys
-from pgbackup.repository.codec import Codec
+from pgbackup.repository.codec import Codec, is_readable
+from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.stream_writer import PART_BYTES, ObjectWriter
 
 QUEUE_BYTES = 32 << 20
 FINISHED_BYTES = 4 * PART_BYTES
 _READ_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
 
 
 class SegmentUpload:
@@ -47,6 +50,7 @@ class SegmentUpload:
         self._writer = ObjectWriter(uploads.store, self.key, submit=uploads.submit_part)
         self.stored_bytes = 0
         self.finished = False
+        self.is_stored = False
 
     def write(self, block: bytes) -> None:
         self.crc = zlib.crc32(block, self.crc)
@@ -62,6 +66,11 @@ class SegmentUpload:
         self.stored_bytes = self._writer.stored_bytes
         self.finished = True
         return stored
+
+    def take(self, key: str) -> None:
+        """The same is there under that key: ours is not needed."""
+        self._writer.abort()
+        self.key, self.finished = key, True
 
     @property
     def buffered_bytes(self) -> int:
@@ -115,8 +124,9 @@ class WalUploads:
         with self._lock:
             return time.monotonic() - min(self._started.values()) if self._started else 0.0
 
-    def open(self, name: SegmentName, known_pieces: list[str]) -> SegmentUpload:
+    def open(self, name: SegmentName, known_pieces: list[str], *, is_stored: bool = False) -> SegmentUpload:
         upload = SegmentUpload(self, name, PieceStore(self.store, self.codec, name, known_pieces))
+        upload.is_stored = is_stored
         self._open.add(upload)
         return upload
 
@@ -242,7 +252,9 @@ class WalUploads:
 
     def _store_segment(self, upload: SegmentUpload) -> None:
         name, began = upload.name, time.monotonic()
-        if upload.finish():
+        if other := self._same_under_other_name(upload) if upload.is_stored else None:
+            upload.take(other)
+        elif upload.finish():
             self._stats.stored(seconds=time.monotonic() - began, stored_bytes=upload.stored_bytes, segment=True)
         else:
             compare_segment(self.store, self.codec, upload.key, upload.crc, name.segment_bytes)
@@ -253,6 +265,22 @@ class WalUploads:
             if self._cancelled.is_set():
                 return
         upload.pieces.remove_all()
+
+    def _same_under_other_name(self, upload: SegmentUpload) -> str | None:
+        """The segment as it was stored with another compression, compared. Raises WrongCluster for other content.
+
+        What cannot be read says nothing about ours, which is then stored beside it.
+        """
+        for key in stored_keys(self.store, str(upload.name)):
+            if key == upload.key or not is_readable(keys.split_extension(key)[1]):
+                continue
+            try:
+                compare_segment(self.store, self.codec, key, upload.crc, upload.name.segment_bytes)
+            except (CorruptObject, ObjectMissing) as exc:
+                _log.warning("%s is stored again: %s", upload.name, exc)
+                continue
+            return key
+        return None
 
 
 def compare_segment(store: ObjectStore, codec: Codec, key: str, crc: int, segment_bytes: int) -> None:

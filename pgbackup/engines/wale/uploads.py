@@ -69,7 +69,7 @@ class ToolUploads:
         with self._lock:
             return time.monotonic() - min(self._under_way.values()) if self._under_way else 0.0
 
-    def open(self, name: SegmentName, known_pieces: list[str]) -> SpooledSegment:
+    def open(self, name: SegmentName, known_pieces: list[str], *, is_stored: bool = False) -> SpooledSegment:
         self._open = SpooledSegment(name, self._spool.new(str(name)))
         return self._open
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from pgbackup.core.lsn import MIB, SegmentName
 from pgbackup.engines.wal.events import Durable, Failed, WakeableQueue
 from pgbackup.engines.wal.segment import Piece
@@ -122,3 +124,29 @@ def test_segments_that_wait_for_the_store_are_bounded_in_bytes() -> None:
 
 def _refuse(operation: str, key: str) -> None:
     raise StoreUnavailable("the test's")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_segment_that_was_stored_with_another_compression_is_compared(same: bool) -> None:
+    """After a change of the setting: the content decides, not the name that our own object would have."""
+    session = Session(UploadStats())
+    key = keys.wal(str(SEGMENT), "zst")
+    session.store.put(key, Codec(Compression("zstd", 1)).encode(bytes(MIB) if same else b"y" * MIB))
+    upload = session.uploads.open(SEGMENT, [], is_stored=True)
+    session.uploads.feed(upload, bytes(MIB))
+    session.uploads.end(upload)
+    session.wait_for(Durable if same else Failed)
+    session.close()
+    assert [type(event) for event in session.seen] == [Durable if same else Failed]
+    assert [info.key for info in session.store.list()] == [key], "nothing is stored beside it"
+
+
+def test_what_cannot_be_read_under_another_name_does_not_stop_the_stream() -> None:
+    session = Session(UploadStats())
+    session.store.put(keys.wal(str(SEGMENT), "zst"), b"another tool's key made this")
+    upload = session.uploads.open(SEGMENT, [], is_stored=True)
+    session.uploads.feed(upload, bytes(MIB))
+    session.uploads.end(upload)
+    session.wait_for(Durable)
+    session.close()
+    assert session.store.get(keys.wal(str(SEGMENT), "")) == bytes(MIB)

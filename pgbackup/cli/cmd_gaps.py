@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgbackup.cli.begun import require_begun
 from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text
 from pgbackup.errors import ConfigError
 
@@ -23,7 +24,10 @@ _COLUMNS = ("gap", "from", "to", ">size", "noticed", "acknowledged", "reason")
 @json_option
 @click.pass_context
 def command(context: click.Context, *, as_json: bool) -> None:
-    """List gaps: WAL that the server had removed before it was shipped. No moment inside a gap can be recovered."""
+    """List gaps: WAL that the server had removed before it was shipped. No moment inside a gap can be recovered.
+
+    Where nothing at all is stored there is no repository, which is an error.
+    """
     if context.invoked_subcommand is None:
         _list(context.obj, as_json=as_json)
 
@@ -42,6 +46,8 @@ def acknowledge(app: App, *, names: tuple[str, ...], everything: bool, comment: 
         raise ConfigError("no gap is named", hint="Name them as `pgbackup gaps` shows them, or say --all.")
     with closing(app.open_store()) as store:
         gaps = read_gaps(store)
+        if not gaps:
+            require_begun(store)
         chosen = list(gaps) if everything else [_find(gaps, name) for name in names]
         for gap in chosen:
             acknowledge_gap(store, gap, moment=datetime.now(UTC), by=f"{_user()}@{app.settings.host}", comment=comment)
@@ -56,6 +62,8 @@ def _list(app: App, *, as_json: bool) -> None:
 
     with closing(app.open_readonly_store(ask_server=True)) as store:
         gaps = read_gaps(store)
+        if not gaps:
+            require_begun(store)
     if as_json:
         emit_json({"gaps": [{"name": gap.name, **_fields(gap)} for gap in gaps]})
         return

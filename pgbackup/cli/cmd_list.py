@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgbackup.cli.begun import require_begun
 from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text, window_texts
 from pgbackup.core.lsn import SegmentName
-from pgbackup.errors import StorageError
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -38,12 +38,8 @@ def command(app: App, *, as_json: bool) -> None:
     with closing(app.open_readonly_store(ask_server=True)) as store:
         catalog = with_missing_objects(store, read_catalog(store, app.codec()))
         url = store.url
-        if not catalog.backups and next(iter(store.list()), None) is None:
-            raise StorageError(
-                f"there is no repository at {url}",
-                detail="nothing at all is stored there",
-                hint="Check PGBACKUP_REPOSITORY for a typing error; `pgbackup run` begins a new repository.",
-            )
+        if not catalog.backups:
+            require_begun(store)
     gaps = [gap for timeline in catalog.timelines for gap in catalog.gaps(timeline)]
     if as_json:
         emit_json(_document(url, catalog, gaps))

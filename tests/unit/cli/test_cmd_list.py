@@ -89,11 +89,12 @@ def test_a_range_without_a_known_end(listed):
     assert "to the end of its WAL (" in listed(replace(CATALOG, marks=()))
 
 
+@pytest.mark.parametrize("command", [["list"], ["gaps"], ["gaps", "acknowledge", "--all"]], ids=" ".join)
 @pytest.mark.parametrize("place", ["absent", "."])
-def test_a_place_without_a_repository(place, monkeypatch, capsys, tmp_path):
-    """A mistyped path must not look like a repository that is merely empty."""
+def test_a_place_without_a_repository(place, command, monkeypatch, capsys, tmp_path):
+    """A mistyped path must not look like a repository that is merely empty, or without gaps."""
     monkeypatch.setattr("pgbackup.logs.configure", lambda **options: None)
-    assert cli.run(["--repository", f"file://{tmp_path / place}", "list", "--json"]) == 3
+    assert cli.run(["--repository", f"file://{tmp_path / place}", *command, "--json"]) == 3
     shown = capsys.readouterr()
     assert f"there is no repository at file://{tmp_path / place}" in shown.err
     assert json.loads(shown.out)["error"]["exit_code"] == 3

@@ -223,13 +223,16 @@ class Catalog:
             if ranges and backup.stop_lsn <= ranges[-1].end:
                 continue
             known = self._marks_inside(history, backup.stop_lsn, reach.end)
-            since, until = min([backup.finished, *known]), max(known, default=None)
+            since = min(backup.finished, known[0].moment) if known else backup.finished
+            until = known[-1].moment if known else None
             ranges.append(RecoverableRange(timeline, backup.name, backup.stop_lsn, reach.end, since, until))
         return ranges
 
-    def _marks_inside(self, history: TimelineHistory, start: Lsn, end: Lsn) -> list[datetime]:
-        """The moments known inside a range; marks of the ancestors count up to their fork."""
-        return [m.moment for m in self.marks if start <= m.lsn <= end and history.holds(m.timeline, m.lsn)]
+    def _marks_inside(self, history: TimelineHistory, start: Lsn, end: Lsn) -> list[TimeMark]:
+        """The moments known inside a range, in order of their positions: a clock that was set is not; marks of the
+        ancestors count up to their fork."""
+        found = [m for m in self.marks if start <= m.lsn <= end and history.holds(m.timeline, m.lsn)]
+        return sorted(found, key=lambda m: (m.lsn, m.moment))
 
 
 def _runs_of(numbers: Sequence[int]) -> list[tuple[int, int]]:

@@ -31,12 +31,12 @@ def durability(catalog: Catalog, server: ServerView | None, clock: WalClock, now
     end = durable_end(catalog, timeline)
     if end is None:
         return Durability(None, None)
-    marked = _newest_mark(catalog, timeline, end)
+    ahead = server.clock - server.looked if server else timedelta(0)
+    marked = _newest_mark(catalog, timeline, end, now + ahead)
     if server is None:
         return Durability(None, marked)
     if end >= server.position:
         return Durability(timedelta(0), server.clock)
-    ahead = server.clock - server.looked
     sampled = clock.reached(end)
     moments = [moment for moment in (marked, sampled + ahead if sampled else None) if moment is not None]
     passed = clock.passed(end)
@@ -47,7 +47,9 @@ def durability(catalog: Catalog, server: ServerView | None, clock: WalClock, now
     return Durability(max(now + ahead - moment, timedelta(0)), moment, behind_for)
 
 
-def _newest_mark(catalog: Catalog, timeline: int, end: Lsn) -> datetime | None:
+def _newest_mark(catalog: Catalog, timeline: int, end: Lsn, now: datetime) -> datetime | None:
+    """The moment of the last mark before ``end``: last in WAL. One that was set while the server's clock was ahead
+    would otherwise be the newest until that time has come, and nothing that is missing would grow old."""
     history = catalog.history(timeline)
-    found = (m.moment for m in catalog.marks if m.lsn <= end and history.holds(m.timeline, m.lsn))
-    return max(found, default=None)
+    found = [m for m in catalog.marks if m.lsn <= end and m.moment <= now and history.holds(m.timeline, m.lsn)]
+    return max(found, key=lambda m: (m.lsn, m.moment)).moment if found else None

@@ -15,6 +15,7 @@ from pgbackup.core.catalog import Catalog, Gap, TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.recovery_choice import ended_before, known_until
 from pgbackup.core.timeline import Ancestor, TimelineHistory
+from tests.made_catalog import minutes, simple
 
 SIZE = 16 * MIB
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -269,3 +270,12 @@ def test_every_promised_moment_is_recoverable(present: set[int], spans: dict[int
     for backup in backups:
         if not catalog.why_not_restorable(backup):
             assert any(r.start <= backup.stop_lsn <= r.end for r in catalog.recoverable())
+
+
+def test_a_clock_that_was_set_neither_begins_the_range_earlier_nor_ends_it_later() -> None:
+    """An hour back in the middle: that there was a backup before it was taken must not be shown; nor a day to come."""
+    made = simple(marks=[(5, 1, 6), (1500, 1, 8), (-55, 1, 12), (70, 1, 20)])
+    (found,) = made.recoverable()
+    assert (found.start_time, found.end_time) == (minutes(0), minutes(70))
+    early = simple(marks=[(-0.1, 1, 4.5), (70, 1, 20)])
+    assert early.recoverable()[0].start_time == minutes(-0.1)

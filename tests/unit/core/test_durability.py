@@ -61,3 +61,16 @@ def test_what_was_never_seen_to_be_durable_is_at_least_as_old_as_we_see_it() -> 
     clock.note(minutes(69), at(28))
     found = durability(green_catalog(), BEHIND, clock, NOW)
     assert (found.wal_age, found.moment, found.behind_for) == (None, None, timedelta(minutes=40))
+
+
+def test_a_mark_of_while_the_clock_was_ahead_does_not_keep_the_loss_young() -> None:
+    """The server's clock was a day ahead for a minute. Until that day had come, what was missing was 0 s old."""
+    marked = green_catalog(marks=[(50, 1, 18), (1440 + 51, 1, 19), (52, 1, 20), (1440 + 52, 1, 20)])
+    found = durability(marked, BEHIND, WalClock(), NOW)
+    assert (found.wal_age, found.moment) == (NOW - minutes(52), minutes(52))
+    assert durability(marked, None, WalClock(), NOW).moment == minutes(52)
+
+
+def test_a_mark_of_while_the_clock_was_an_hour_ahead_is_not_the_newest_once_that_has_passed() -> None:
+    marked = green_catalog(marks=[(65, 1, 18), (10, 1, 20)])
+    assert durability(marked, BEHIND, WalClock(), NOW).moment == minutes(10)

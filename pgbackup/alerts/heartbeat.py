@@ -2,13 +2,14 @@
 
 ``<url>/start`` once at the start, ``<url>`` for green, ``<url>/fail`` with a text while it is critical; on a warning
 nothing is sent, so that whoever watches notices by the silence as well when nobody mends it. At most one ping waits,
-the newest, and pings have a thread of their own.
+the newest; what is said again is said at most twice a minute; and pings have a thread of their own.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from urllib.parse import urlsplit, urlunsplit
 
 from pgbackup.alerts.address import host_of
@@ -19,6 +20,9 @@ from pgbackup.core.findings import Finding, Severity
 
 _MOST_TEXT = 2000
 _FAILURES_TO_TELL = 3
+PAUSE_SECONDS = 25.0
+"""Between pings that say the same. Health is looked at every few seconds after a start, and healthchecks.io takes only
+some a minute for each check; what is more it refuses (429, by slug) or drops (200, by UUID)."""
 _HEADERS = {"Content-Type": "text/plain; charset=utf-8"}
 _log = logging.getLogger(__name__)
 
@@ -26,12 +30,15 @@ _log = logging.getLogger(__name__)
 class Heartbeat:
     """Pings one address. ``ping`` never blocks."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pause: float = PAUSE_SECONDS) -> None:
         self._url = url
+        self._pause = pause
         self._sender = HttpSender()
         self._changed = threading.Condition()
         self._waiting: tuple[str, bytes] | None = ("start", b"")
         self._finishing = False
+        self._delivered: tuple[str | None, float] = None, 0.0
+        """The last action that arrived, and when; None while the last ping failed."""
         self._failures = 0
         self._problem = ""
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -54,6 +61,9 @@ class Heartbeat:
         if action is None:
             return
         with self._changed:
+            said, at = self._delivered
+            if action == said and time.monotonic() - at < self._pause and self._waiting is None:
+                return
             self._waiting = action, text[:_MOST_TEXT].encode(errors="replace")
             self._changed.notify()
 
@@ -105,12 +115,14 @@ class Heartbeat:
         else:
             with self._changed:
                 self._failures = 0
+                self._delivered = action, time.monotonic()
 
     def _failed(self, problem: str) -> None:
         _log.warning("%s: %s", self.name, problem)
         with self._changed:
             self._failures += 1
             self._problem = problem
+            self._delivered = None, 0.0
 
 
 def ping_url(url: str, action: str) -> str:

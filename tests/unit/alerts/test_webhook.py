@@ -206,6 +206,22 @@ def test_the_heartbeat_is_tried_with_the_channels(receiver: Receiver) -> None:
     built.testable[0].close()
 
 
+def test_what_the_heartbeat_says_again_is_rare_and_a_change_comes_at_once(receiver: Receiver) -> None:
+    """After a start health is looked at every five seconds, and services limit the pings of a minute."""
+    heartbeat = Heartbeat(f"{receiver.url}/beat")
+    heartbeat.start()
+    for _ in range(20):
+        heartbeat.ping("ok")
+        wait_for(lambda: heartbeat._delivered[0] == "")
+    heartbeat.ping("critical")
+    wait_for(lambda: heartbeat._delivered[0] == "fail")
+    heartbeat.ping("ok")
+    wait_for(lambda: heartbeat._delivered[0] == "")
+    heartbeat.finish(5)
+    paths = [request.path for request in receiver.requests]
+    assert [path for path in paths if path != "/beat/start"] == ["/beat", "/beat/fail", "/beat"]
+
+
 def test_a_heartbeat_that_hangs_holds_nobody_up(receiver: Receiver) -> None:
     receiver.default = (200, {}, 5.0)
     heartbeat = Heartbeat(receiver.url)

@@ -16,7 +16,8 @@ from pgbackup.engines.wal.bookkeeping import WalBookkeeping
 from pgbackup.engines.wal.port import WalShipping
 from pgbackup.engines.wal.progress import WalProgress
 from pgbackup.engines.wal.resident_wal import ResidentWal
-from pgbackup.engines.wal.session import SessionBegin, WalSession, WalSessionSettings
+from pgbackup.engines.wal.session import WalSession
+from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings
 from pgbackup.engines.wal.timelines import server_history, store_histories
 from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.replication import ReplicationConnection

@@ -31,7 +31,8 @@ from pgbackup.engines.wal.bookkeeping import WalBookkeeping
 from pgbackup.engines.wal.pieces import PiecesChanged, compare_with_whole
 from pgbackup.engines.wal.port import WalShipping
 from pgbackup.engines.wal.progress import WalProgress
-from pgbackup.engines.wal.session import SessionBegin, WalSession, WalSessionSettings
+from pgbackup.engines.wal.session import WalSession
+from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings
 from pgbackup.engines.wal.shipping import NativeShipping
 from pgbackup.engines.wal.stream_pause import StreamPause
 from pgbackup.engines.wal.timelines import TimelineClaim, server_history, store_histories, truncated

@@ -17,20 +17,19 @@ from __future__ import annotations
 import select
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from pgbackup.core.acks import Acks
 from pgbackup.core.durable_moment import DurableMoment, WalMoment
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.base import StopSignal
-from pgbackup.engines.wal.bookkeeping import WalBookkeeping
+from pgbackup.engines.wal.bookkeeping import RunQuietly, WalBookkeeping
 from pgbackup.engines.wal.events import Durable, Failed, WakeableQueue
 from pgbackup.engines.wal.pieces import load_stored
 from pgbackup.engines.wal.port import WalShipping
 from pgbackup.engines.wal.progress import WalPosition, WalProgress
 from pgbackup.engines.wal.segment import PIECE_BYTES, OpenSegment
-from pgbackup.engines.wal.timelines import TimelineClaim
+from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings
 from pgbackup.errors import ConnectionLost, StoreUnavailable
 from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
 from pgbackup.postgres.wire import Keepalive, WalData
@@ -43,29 +42,6 @@ STORE_DEAD_SECONDS = 15.0
 _PROBE_SECONDS = 5.0
 _MESSAGES_PER_TURN = 64
 _IDLE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class WalSessionSettings:
-    """How a session behaves: seconds between pieces (None: whole segments only), seconds between statuses, and seconds
-    that a stop may take."""
-
-    flush_seconds: float | None
-    status_seconds: float
-    stop_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class SessionBegin:
-    """Where a session begins: at the start of ``segment``, with the timeline still to be claimed (or None), and with
-    the segments of which the repository holds pieces, and those that it holds whole. ``historic``: the server is on a
-    later timeline by now."""
-
-    segment: SegmentName
-    claim: TimelineClaim | None = None
-    with_pieces: frozenset[SegmentName] = frozenset()
-    whole: frozenset[SegmentName] = frozenset()
-    historic: bool = False
 
 
 class WalSession:
@@ -108,9 +84,7 @@ class WalSession:
         """
         self._timeline = begin.segment.timeline
         self._claim = begin.claim
-        self._with_pieces = begin.with_pieces
-        self._stored_whole = begin.whole
-        self._historic = begin.historic
+        self._begin = begin
         self._ended = False
         self._began = begin.segment.start
         self._acks = Acks(begin.segment.start)
@@ -205,12 +179,12 @@ class WalSession:
 
     def _open(self, name: SegmentName) -> None:
         """Begin with a segment, and with the pieces of it that the repository holds."""
-        stored = load_stored(self._store, self._codec, name) if name in self._with_pieces else []
+        stored = load_stored(self._store, self._codec, name) if name in self._begin.with_pieces else []
         self._segment = OpenSegment(name, stored)
         if self._settings.flush_seconds is None:
             self._segment.skip_pieces()
         self._upload: Any = self._uploads.open(
-            name, [piece.key for piece in stored], is_stored=name in self._stored_whole
+            name, [piece.key for piece in stored], is_stored=name in self._begin.whole
         )
         self._pending_since = None
 
@@ -298,12 +272,13 @@ class WalSession:
         late = time.monotonic() - self._last_status >= self._settings.status_seconds
         if late or self._acks.reportable > self._told:
             self._send_status()
-        self._bookkeeping.note(self._uploads.run_quietly, self._timeline, self._acks.confirmed, self._proven_moment)
+        self._bookkeeping.note(*self._to_note)
 
     @property
-    def _proven_moment(self) -> WalMoment | None:
-        """None where the server is at work on a later timeline: all of this one does not hold what it commits there."""
-        return None if self._historic or self._ended else self._moment.proven
+    def _to_note(self) -> tuple[RunQuietly, int, Lsn, WalMoment | None]:
+        """No moment where the server is at work on a later timeline: all of this one lacks what it commits there."""
+        moment = None if self._begin.historic or self._ended else self._moment.proven
+        return self._uploads.run_quietly, self._timeline, self._acks.confirmed, moment
 
     def _send_status(self) -> None:
         if self._ended:
@@ -396,7 +371,7 @@ class WalSession:
                 break
             select.select([self._events], [], [], 0.2)
         self._publish()
-        self._bookkeeping.final(self._uploads.run_quietly, self._timeline, self._acks.confirmed, self._proven_moment)
+        self._bookkeeping.final(*self._to_note)
 
     def _drain_target(self) -> Lsn:
         """How far pieces can bring us: not into a segment of which only the whole is wanted."""

@@ -37,7 +37,7 @@ pytest.register_assert_rewrite("tests.workload", "tests.contracts")
 
 
 _OPERATORS_VARIABLES = ("PGBACKUP_", "AWS_", "PG", "WALG_", "WALE_")
-_SERVERS = "PGBACKUP_TEST_PG_DIRS"
+_TESTS_OWN = "PGBACKUP_TEST_"
 _MISSING = "not on this machine"
 """What a test says that skips itself because a program is missing."""
 
@@ -59,7 +59,9 @@ def pytest_configure() -> None:
     ignores SIGINT for what it runs in the background; taken over for SIGTERM, programs under test would inherit that.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for name in [name for name in os.environ if name.startswith(_OPERATORS_VARIABLES) and name != _SERVERS]:
+    for name in [
+        name for name in os.environ if name.startswith(_OPERATORS_VARIABLES) and not name.startswith(_TESTS_OWN)
+    ]:
         del os.environ[name]
 
 

@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -258,6 +258,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     gateway: Gateway
 
     def serve(self) -> None:
+        try:
+            self._serve()
+        except (OSError, http.client.HTTPException):
+            # One of the two ends broke the connection: so does the gateway to the other.
+            self.close_connection = True
+
+    def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         answer = self.gateway.take(self.command, self.path, str(self.headers))
         if self.gateway.keeps and self.command == "POST" and self.path.endswith("?delete"):
@@ -285,12 +292,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = self.path
         if self.gateway.deaf and self.command == "PUT" and "If-None-Match" in headers:
             path, headers = _presigned_put(target, path), {}
-        server = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
-        server.request(self.command, path, body, headers)
-        response = server.getresponse()
-        found = response.status, response.getheaders(), response.read()
-        server.close()
-        return found
+        with closing(http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)) as server:
+            server.request(self.command, path, body, headers)
+            if len(body) < int(self.headers.get("Content-Length", 0)):
+                raise ConnectionError("the client broke off in the middle of its request")
+            with server.getresponse() as response:
+                return response.status, response.getheaders(), response.read()
 
     def _reply(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response_only(status, HTTPStatus(status).phrase)

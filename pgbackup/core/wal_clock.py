@@ -9,7 +9,6 @@ of days ago is known to minutes and one of this minute to a second.
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
 from datetime import datetime, timedelta
 
@@ -21,14 +20,13 @@ _AT_ONCE = timedelta(minutes=1)
 
 
 class WalClock:
-    """Samples (moment, LSN) of one timeline path, in order of both; ``moment`` is aware and of one clock. Thread-safe.
+    """Samples (moment, LSN) of one timeline path, in order of both; ``moment`` is aware and of one clock.
 
     Two bring samples: ``note`` what the server was just asked, ``heard`` what the stream was last told. A stream that
     is told nothing any more does not say that nothing is written: only news of it counts.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._moments: list[datetime] = []
         self._lsns: list[Lsn] = []
         self._no_news: datetime | None = None
@@ -40,27 +38,25 @@ class WalClock:
         A position that went back (another server, a restored one) or a clock that did starts anew: what was known
         before says nothing about what comes.
         """
-        with self._lock:
-            if self._moments and moment < self._moments[-1] <= moment + _AT_ONCE:
-                self._forget_after(moment)
-            if self._moments and (lsn < self._lsns[-1] or moment < self._moments[-1]):
-                self._moments.clear()
-                self._lsns.clear()
-            self._add(moment, lsn)
+        if self._moments and moment < self._moments[-1] <= moment + _AT_ONCE:
+            self._forget_after(moment)
+        if self._moments and (lsn < self._lsns[-1] or moment < self._moments[-1]):
+            self._moments.clear()
+            self._lsns.clear()
+        self._add(moment, lsn)
 
     def heard(self, moment: datetime, lsn: Lsn) -> None:
         """The stream knew at ``moment`` that the server's WAL went to ``lsn`` at least."""
-        with self._lock:
-            if not self._moments:
-                self._add(moment, lsn)
-            elif moment < self._moments[-1] or lsn < self._lsns[-1]:
-                return
-            elif lsn == self._lsns[-1]:
-                self._no_news = moment
-            else:
-                if self._no_news is not None and self._no_news >= self._moments[-1]:
-                    self._add(self._no_news, self._lsns[-1])
-                self._add(moment, lsn)
+        if not self._moments:
+            self._add(moment, lsn)
+        elif moment < self._moments[-1] or lsn < self._lsns[-1]:
+            return
+        elif lsn == self._lsns[-1]:
+            self._no_news = moment
+        else:
+            if self._no_news is not None and self._no_news >= self._moments[-1]:
+                self._add(self._no_news, self._lsns[-1])
+            self._add(moment, lsn)
 
     def _add(self, moment: datetime, lsn: Lsn) -> None:
         self._no_news = None
@@ -79,15 +75,13 @@ class WalClock:
 
     def reached(self, durable: Lsn) -> datetime | None:
         """The newest sampled moment at which all WAL there was lies before ``durable``; None: before every sample."""
-        with self._lock:
-            found = bisect_right(self._lsns, durable)
-            return self._moments[found - 1] if found else None
+        found = bisect_right(self._lsns, durable)
+        return self._moments[found - 1] if found else None
 
     def passed(self, durable: Lsn) -> datetime | None:
         """The oldest sampled moment at which there was WAL after ``durable``; None: no sample shows any."""
-        with self._lock:
-            found = bisect_right(self._lsns, durable)
-            return self._moments[found] if found < len(self._moments) else None
+        found = bisect_right(self._lsns, durable)
+        return self._moments[found] if found < len(self._moments) else None
 
     def age(self, durable: Lsn, now: datetime) -> timedelta | None:
         """How old the oldest byte after ``durable`` may be at most; zero when nothing is known after it.

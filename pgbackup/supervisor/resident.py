@@ -20,7 +20,6 @@ from pgbackup.core.gap_findings import gaps_need_backup
 from pgbackup.core.health import newest_restorable
 from pgbackup.core.health_backups import done_at
 from pgbackup.core.health_facts import Health
-from pgbackup.core.wal_clock import WalClock
 from pgbackup.core.worker_health import WorkerState
 from pgbackup.engines.backup.seal import resume_seals
 from pgbackup.engines.base import StopSignal
@@ -49,6 +48,7 @@ from pgbackup.supervisor.memory import release_free_memory
 from pgbackup.supervisor.orphans import OrphanReaper, is_reaper
 from pgbackup.supervisor.scheduled_job import JobLine, JobPorts, ScheduledJob
 from pgbackup.supervisor.service import Service
+from pgbackup.supervisor.shared_wal_clock import SharedWalClock
 from pgbackup.supervisor.slot_guard import SlotGuard
 from pgbackup.supervisor.status_snapshot import ProcessView, make_snapshot
 from pgbackup.supervisor.ticker import Ticker
@@ -260,7 +260,7 @@ class Resident:
     # -- health ---------------------------------------------------------------------------------------------------
 
     def _health_watch(self, backups: ScheduledJob) -> HealthWatch:
-        clock = WalClock()
+        clock = SharedWalClock()
         ports = LookPorts(self._store, CatalogWatch(self._store, self._codec), self._session, self._lease)
         look = HealthLook(ports, clock)
         sources = HealthSources(look=look.look, backups=backups.view, others=self._findings, publish=self._publish)

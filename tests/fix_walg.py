@@ -28,8 +28,8 @@ from tests.fix_app import PROGRAM_ENVIRONMENTS
 from tests.walg.accepts import refusals
 
 FAILED = pytest.StashKey[bool]()
-_FOLDERS = {"integration", "e2e", "contracts"}
-"""Where whole repositories are made: unit tests put there what they please."""
+_FOLDERS = {"integration", "e2e"}
+"""Where whole repositories are made: other tests put there what they please."""
 _BY_HAND = {"tests.archiving", "tests.foreign_archives", "tests.made_backup", "tests.restoring"}
 """Who uses these makes repositories without our writer, as far as the test needs them, or as other tools do."""
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pgbackup.postgres.throwaway import ThrowawayServer
 from tests.fix_app import MakeProgram, Program, Resident
 from tests.fix_postgres import ServerFactory
@@ -106,6 +108,7 @@ def test_green_then_the_bucket_is_emptied(
         assert request.headers["X-Pgbackup-Signature"] == f"sha256={signature}"
 
 
+@pytest.mark.not_for_walg("a backup loses a part")
 def test_a_lost_part_is_red_and_mended_by_a_new_backup(
     server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver
 ) -> None:
@@ -165,7 +168,7 @@ def test_a_role_that_is_made_later_is_waited_for(server: ThrowawayServer, make_p
     program = make_program(server, **WATCHED, PGUSER="made_later")
     program.env["PGBACKUP_REPOSITORY"] += "/{system_identifier}"
     resident = program.run()
-    assert 'role "made_later" does not exist' in wait_ready(resident, 503)
+    wait_for(lambda: 'role "made_later" does not exist' in page(resident, "/readyz")[1], resident.log)
     server.execute("CREATE ROLE made_later LOGIN REPLICATION IN ROLE pg_monitor")
     program.wait_backups()
     wait_ready(resident, 200)

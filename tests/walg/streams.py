@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -98,7 +99,15 @@ def _zstd(data: bytes) -> bytes:
     return b"".join(found)
 
 
-_DECODERS = {"lz4": _lz4, "zst": _zstd, "gz": gzip.decompress, "": lambda data: data}
+def _lzo(data: bytes) -> bytes:
+    """What WAL-E stores; the program itself is what made it."""
+    done = subprocess.run(["lzop", "-dc"], input=data, capture_output=True, timeout=60, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode(errors="replace").strip())
+    return done.stdout
+
+
+_DECODERS = {"lz4": _lz4, "zst": _zstd, "gz": gzip.decompress, "lzo": _lzo, "": lambda data: data}
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 from pgbackup.core.backup import Tablespace
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import Ancestor, TimelineHistory, history_name
+from pgbackup.postgres.pg_control import crc32c
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.repository.documents import BackupDocuments, BackupExtras, ClusterDocument, files_metadata
@@ -24,13 +26,25 @@ from tests.made_wal import SYSTEM, MadeWal
 _REASON = "no recovery target specified"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ZSTD = Codec(Compression("zstd", 1))
+
+
+def make_control(system_identifier: int = SYSTEM) -> bytes:
+    """A pg_control of PostgreSQL 18 of which only what pgbackup reads is filled in."""
+    data = bytearray(8192)
+    struct.pack_into("<QIIi", data, 0, system_identifier, 1800, 202506291, 6)
+    struct.pack_into("<QII", data, 40, 0x300028, 1, 1)
+    struct.pack_into("<I", data, 228, 1 << 20)
+    struct.pack_into("<I", data, 292, crc32c(bytes(data[:292])))
+    return bytes(data)
+
+
 FILES = {
     "backup_label": b"START WAL LOCATION: 0/300028\n",
     "base/5/1259": b"\x01\x02" * 8192,
     "base/5/PG_VERSION": b"18\n",
     "base/5/empty": b"",
     "global/1262": bytes(range(256)) * 64,
-    "global/pg_control": b"control" * 100,
+    "global/pg_control": make_control(),
     "pg_tblspc/16384/PG_18_1/5/big file": b"abc" * 100_000,
     "pg_xact/0000": bytes(8192),
     "größe.txt": b"not ASCII",

@@ -12,6 +12,7 @@ from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.errors import BackupError, PostgresError
 from pgbackup.postgres.base_backup_stream import BackupEnd, BaseBackupStream
 from pgbackup.postgres.base_backup_wire import ArchiveBegins, BackupMessage, ManifestBegins
+from pgbackup.postgres.pg_control import parse_control_file
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.documents import files_metadata
@@ -69,6 +70,7 @@ class BackupCopy:
                 f"pages are damaged in {describe_damage(end.damaged)}",
                 hint="Repair the server's storage; PGBACKUP_PAGE_CHECKSUMS=mark stores such a backup with a mark.",
             )
+        _check_control(self._pipeline.control)
         self._pipeline.finish()
         self._compare(manifest_key)
         tars = sum(size for key, size in self.uploads.stored.items() if key != manifest_key)
@@ -136,6 +138,19 @@ class BackupCopy:
                 detail="; ".join(problems),
                 hint="Start the backup again; if it happens again, check the memory of both machines.",
             )
+
+
+def _check_control(content: bytes) -> None:
+    """The server writes its control file in place, and may read it for us while it does (the manifest then has the
+    checksum of what was read). No server starts with such a file, so such a copy is no backup. Raises BackupError."""
+    try:
+        parse_control_file(content)
+    except ValueError as exc:
+        error = BackupError(
+            f"the {PG_CONTROL} that the server sent cannot be used", detail=str(exc), hint="Start the backup again."
+        )
+        error.retryable = True
+        raise error from exc
 
 
 def describe_damage(damaged: dict[str, list[int]]) -> str:

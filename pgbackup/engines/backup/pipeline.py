@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pgbackup.engines.backup.uploads import BackupUploads
 from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.errors import BackupError
+from pgbackup.postgres.pg_control import CONTROL_FILE, CONTROL_FILE_BYTES
 from pgbackup.repository import keys
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
 from pgbackup.repository.codec import Codec, Encoder
@@ -62,6 +63,8 @@ class BackupPipeline:
         self.files = ChecksumTable()
         self.raw_bytes = 0
         """Bytes of the tars before compression."""
+        self.control = b""
+        """The content of global/pg_control, or its beginning where it is longer than it should be."""
         self._parts = 0
         self._object: _Object | None = None
         self._blocks: list[bytes | memoryview] = []
@@ -103,6 +106,8 @@ class BackupPipeline:
     def file_data(self, data: memoryview) -> None:
         """See TarSink."""
         self._checksum.update(data)
+        if self._file is not None and self._file[0] == CONTROL_FILE and len(self.control) <= CONTROL_FILE_BYTES:
+            self.control += data
 
     def end_file(self) -> None:
         """See TarSink."""

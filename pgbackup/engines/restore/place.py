@@ -207,7 +207,10 @@ def _check_apart(directories: Iterable[Path]) -> None:
 
 def _make(directory: Path, owner: Owner | None) -> None:
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+        # Also what is missing above it: a server that may not pass there does not start.
+        missing = [parent for parent in directory.parents if not parent.exists()]
+        for parent in reversed(missing):
+            make_directory(parent, owner, 0o755)
         make_directory(directory, owner)
         directory.chmod(0o700)
     except OSError as exc:

@@ -19,6 +19,7 @@ from pgbackup.engines.verify.manifest import ExpectedFiles
 from pgbackup.engines.verify.report import Findings
 from pgbackup.engines.verify.workers import Workers
 from pgbackup.errors import CorruptObject
+from pgbackup.postgres.pg_control import CONTROL_FILE_BYTES, parse_control_file
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.json_object import JsonObject
@@ -201,7 +202,7 @@ class FilesCheck:
             self._seen.add(member.name)
         if member.name != PG_CONTROL:
             return
-        if keys.split_extension(key)[0].endswith("/" + _CONTROL_TAR):
+        if _is_control_tar(key):
             self._has_control = True
         elif self._is_ours:
             self._findings.add("unexpected", key, f"it holds {PG_CONTROL}, which belongs into {_CONTROL_TAR} alone")
@@ -212,16 +213,21 @@ class FilesCheck:
             problem = f"it holds the file {member.name!r}, which the manifest does not list, or another object brought"
             self._findings.add("unexpected", key, problem)
         computed = FileChecksum(wanted.checksum_algorithm if wanted is not None else "NONE")
+        # WAL-G's remote mode stores the file in a part as well; what lies in the tar of its own is restored last.
+        is_control = member.name == PG_CONTROL and (_is_control_tar(key) or self._backup.engine == "wal-e")
+        control = bytearray()
         while view := member.read(_READ_BYTES):
             computed.update(view)
+            if is_control and len(control) <= CONTROL_FILE_BYTES:
+                control += view
         self._findings.count(files=1, raw_bytes=member.size_bytes)
-        if wanted is None:
-            return
-        if member.size_bytes != wanted.size_bytes:
+        if wanted is not None and member.size_bytes != wanted.size_bytes:
             problem = f"it has {member.size_bytes} bytes instead of {wanted.size_bytes}"
-        elif computed.hexdigest() != wanted.checksum:
+        elif wanted is not None and computed.hexdigest() != wanted.checksum:
             problem = f"its {computed.algorithm} checksum is {computed.hexdigest()} instead of {wanted.checksum}"
         else:
+            if is_control and (useless := _control_problem(bytes(control), self._backup)):
+                self._findings.add("damaged", key, f"no server starts with its file {PG_CONTROL}: {useless}")
             return
         self._findings.add("damaged", key, f"file {member.name!r} is not what the manifest says: {problem}")
 
@@ -248,3 +254,18 @@ class FilesCheck:
             self._findings.add("missing", folder, f"the file {path!r} of the backup is in no object")
         if not self._has_control and self._is_ours and not left:
             self._findings.add("missing", folder + _CONTROL_TAR, f"it does not hold {PG_CONTROL}")
+
+
+def _is_control_tar(key: str) -> bool:
+    return keys.split_extension(key)[0].endswith("/" + _CONTROL_TAR)
+
+
+def _control_problem(data: bytes, backup: Backup) -> str:
+    """Why a restore would refuse a control file, for people; empty when it would not."""
+    try:
+        control = parse_control_file(data)
+    except ValueError as exc:
+        return str(exc)
+    if backup.system_identifier and control.system_identifier != backup.system_identifier:
+        return f"it belongs to cluster {control.system_identifier}, not {backup.system_identifier}"
+    return ""

@@ -104,7 +104,8 @@ def choose_backup(catalog: Catalog, name: str | None) -> Backup:
     if name is None:
         if not catalog.backups:
             raise CheckFailed("the repository holds no backup", hint="Take one with `pgbackup backup`.")
-        return max(catalog.backups, key=lambda backup: (backup.finished, backup.name))
+        # Documents that cannot be read say no time: the newest backup must not be passed over for that.
+        return max(catalog.backups, key=lambda b: (b.modified if b.engine == "unknown" else b.finished, b.name))
     found = catalog.backup(name)
     if found is None:
         known = ", ".join(sorted(backup.name for backup in catalog.backups)[-3:]) or "none"

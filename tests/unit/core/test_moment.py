@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pgbackup.core.moment import parse_moment
 
@@ -86,3 +88,22 @@ def test_the_future_is_refused():
 def test_a_moment_outside_of_the_calendar_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="outside of the calendar"):
         parse_moment(text, NOW, BERLIN)
+
+
+_WORDS = st.sampled_from(
+    ["10", "1.5", "9" * 30, "min", "weeks", "ago", "and", ",", "2026-11-20", "T11:00", "Z", "+14:00"]
+)
+
+
+@given(
+    st.lists(st.one_of(_WORDS, st.text(max_size=3)), max_size=8),
+    st.sampled_from(["", " "]),
+    st.sampled_from([None, BERLIN]),
+)
+def test_any_text_is_a_moment_or_refused(words, between, zone):
+    try:
+        moment = parse_moment(between.join(words), NOW, zone)
+    except ValueError:
+        return
+    assert moment <= NOW
+    assert moment.utcoffset() == timedelta(0)

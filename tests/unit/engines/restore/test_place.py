@@ -109,3 +109,15 @@ def test_an_empty_marker_alone_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "other" / "precious").touch()
     with pytest.raises(RestoreError, match="not empty"):
         RestorePlace(tmp_path / "other").check()
+
+
+def test_what_is_missing_above_can_be_passed_by_the_server(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        claim = RestorePlace(tmp_path / "a" / "b" / "data").claim("base")
+        claim.close()
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/data")]
+    assert modes == [0o755, 0o755, 0o700]
+    assert len({(tmp_path / name).stat().st_uid for name in (".", "a", "a/b", "a/b/data")}) == 1

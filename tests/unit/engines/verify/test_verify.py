@@ -17,7 +17,7 @@ from pgbackup.repository import codec_lzop, keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.repository.documents import files_metadata
-from tests.made_backup import FILES, MadeRepository, make_manifest, make_tar
+from tests.made_backup import FILES, MadeRepository, make_control, make_manifest, make_tar
 from tests.made_wal import SYSTEM, MadeWal
 
 START, STOP = Lsn(3 * MIB + 40), Lsn(4 * MIB + 400)
@@ -256,6 +256,33 @@ def test_a_store_that_does_not_answer_is_no_damage(made: MadeRepository) -> None
         verify_backup(
             made.store, made.codec, catalog, choose_backup(catalog, None), progress=SilentProgress(), wal="all"
         )
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff" + FILES["global/pg_control"][1:], "checksum"),
+        (FILES["global/pg_control"][:8000], "8000 bytes"),
+        (make_control(SYSTEM + 1), "cluster"),
+    ],
+    ids=["torn", "short", "of another cluster"],
+)
+def test_a_control_file_that_no_server_starts_with(content: bytes, problem: str) -> None:
+    """Sent like that, it fits the manifest; a restore refuses it."""
+    made = MadeRepository()
+    made.claim()
+    made.backup(START, STOP, files=FILES | {"global/pg_control": content})
+    report = verify(made, wal="none")
+    assert [finding.object for finding in report.findings] == [CONTROL]
+    assert problem in report.findings[0].problem
+
+
+def test_the_newest_backup_is_verified_though_its_documents_cannot_be_read(made: MadeRepository) -> None:
+    newest = made.backup(Lsn(5 * MIB + 40), Lsn(5 * MIB + 400), minutes=10)
+    made.store.put(keys.sentinel(newest), b"{")
+    report = verify(made)
+    assert report.backup == newest
+    assert not report.ok
 
 
 def test_a_backup_of_another_tool() -> None:

@@ -48,11 +48,13 @@ class BackupStart:
 
 @dataclass(frozen=True, slots=True)
 class BackupEnd:
-    """What the server says at the end; ``damaged``: files with wrong page checksums, and the blocks it named."""
+    """What the server says at the end; ``damaged``: files with wrong page checksums, and the blocks it named;
+    ``warned``: everything that it named in a warning, below the data directory."""
 
     stop_lsn: Lsn
     timeline: int
     damaged: dict[str, list[int]]
+    warned: frozenset[str] = frozenset()
 
 
 class BaseBackupStream:
@@ -102,7 +104,8 @@ class BaseBackupStream:
         """After the last message. Raises PostgresError when the server did not finish the backup."""
         if self._stop is None:
             raise PostgresError("the server ended the base backup without a stop LSN")
-        return BackupEnd(*self._stop, self._warnings.damaged() if self._pages_damaged else {})
+        damaged = self._warnings.damaged() if self._pages_damaged else {}
+        return BackupEnd(*self._stop, damaged, frozenset(self._warnings.warned))
 
     def cancel(self) -> None:
         """Ask the server to give up; does not wait for long, for the server may be out of reach."""

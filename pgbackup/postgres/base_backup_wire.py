@@ -16,6 +16,8 @@ _PROGRESS = struct.Struct(">Q")
 _DATA = ord("d")
 _CHECKSUM_FAILURE = re.compile(r"checksum verification fail")
 _QUOTED_PATH = re.compile(r"""["'«»„“”]\s?((?:\./)?(?:base|global|pg_tblspc)/[^"'«»„“”]+?)\s?["'«»„“”]""")
+_ANY_PATH = re.compile(r"""["'«»„“”]\s?\./([^"'«»„“”]+?)\s?["'«»„“”]""")
+_MAX_WARNED = 10_000
 _BLOCK = re.compile(r"\bblock (\d+)")
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f]+")
 _MIN_RATE_KIB, _MAX_RATE_KIB = 32, 1024 * 1024
@@ -112,13 +114,20 @@ class PageWarnings:
 
     Where the server speaks another language than English a warning is known by its path alone; whether any was about
     a checksum says the error at the end, which has an SQLSTATE.
+
+    ``warned``: the paths that any warning named. What is a file that was sent has bad pages; what was not sent was left
+    out: the server follows no link but those of tablespaces (sendDir in src/backend/backup/basebackup.c).
     """
+
+    warned: set[str] = field(default_factory=set)
 
     _certain: dict[str, list[int]] = field(default_factory=dict)
     _possible: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, text: str) -> None:
         """Take a WARNING of the server."""
+        if (any_path := _ANY_PATH.search(text)) is not None and len(self.warned) < _MAX_WARNED:
+            self.warned.add(any_path[1])
         path = _QUOTED_PATH.search(text)
         if path is None:
             return

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from pgbackup.engines.base import SilentProgress
 from pgbackup.engines.verify.verify import choose_backup, verify_backup
+from pgbackup.errors import BackupError
+from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository.catalog_reader import read_catalog
-from tests.base_backups import take
+from pgbackup.storage.memory import MemoryStore
+from tests.base_backups import leftovers, take
 from tests.fix_postgres import ServerFactory
 from tests.restoring import Repository
 
@@ -51,3 +56,29 @@ def test_odd_files_are_sealed_verified_and_restored(make_server: ServerFactory) 
         if not raw.startswith(b"backup_manifest"):  # a stray manifest is not backed up
             assert (restored / os.fsdecode(raw)).read_bytes() == content, raw
     assert (restored / "archive.sh").stat().st_mode & 0o777 == 0o750
+
+
+def test_what_the_server_leaves_out_is_no_backup(make_server: ServerFactory, caplog: pytest.LogCaptureFixture) -> None:
+    """It follows no links: a database that somebody moved to another disk by one would be missing after a restore."""
+    server = make_server()
+    oid = server.execute("SELECT oid FROM pg_database WHERE datname = 'template1'")[0][0]
+    server.stop("fast")
+    link(server, make_server, "pg_ident.conf")
+    server.start()
+    take(server, MemoryStore())
+    assert "pg_ident.conf" in caplog.text
+    server.stop("fast")
+    link(server, make_server, f"base/{oid}")
+    server.start()
+    server.execute("SELECT pg_switch_wal()")
+    store = MemoryStore()
+    with pytest.raises(BackupError, match=f"leaves base/{oid} out"):
+        take(server, store)
+    assert leftovers(store) == []
+
+
+def link(server: ThrowawayServer, make_server: ServerFactory, name: str) -> None:
+    """Move a part of the data directory elsewhere, and leave a link to it."""
+    path, place = server.data_directory / name, make_server.workspace / f"elsewhere {name.replace('/', '-')}"
+    path.rename(place)
+    path.symlink_to(place)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -24,6 +26,11 @@ from pgbackup.storage.base import ObjectStore
 _ENCODER_THREADS = 2
 _PIECE_BYTES = 1 << 18
 _SHOWN = 3
+_LISTED = 10
+_NEEDED = re.compile(
+    r"(?:base/\d+|pg_tblspc/\d+|pg_xact|pg_multixact|pg_twophase|pg_commit_ts)(?:/|$)|global(?:$|/\d|/pg_)|base$|PG_VERSION$"
+)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class BackupCopy:
                 hint="Repair the server's storage; PGBACKUP_PAGE_CHECKSUMS=mark stores such a backup with a mark.",
             )
         _check_control(self._pipeline.control)
+        check_left_out(left_out(end.warned, (entry.path for entry in self._pipeline.files)))
         self._pipeline.finish()
         self._compare(manifest_key)
         tars = sum(size for key, size in self.uploads.stored.items() if key != manifest_key)
@@ -151,6 +159,31 @@ def _check_control(content: bytes) -> None:
         )
         error.retryable = True
         raise error from exc
+
+
+def left_out(warned: Iterable[str], sent: Iterable[str]) -> list[str]:
+    """What the server named in a warning, and of which no file was sent: a link, a socket, a device."""
+    found = set(warned)
+    for path in sent if found else ():
+        while path:
+            found.discard(path)
+            path = path.rpartition("/")[0]  # noqa: PLW2901 - up to the top
+    return sorted(found)
+
+
+def check_left_out(paths: list[str]) -> None:
+    """Nobody misses a socket; without a database's directory, which somebody put on another disk by a link, the backup
+    would restore a cluster that lacks it. Raises BackupError for what a cluster cannot do without."""
+    lost = [path for path in paths if _NEEDED.match(path)]
+    if lost:
+        raise BackupError(
+            f"the server leaves {', '.join(lost[:_SHOWN])} out of every base backup: no file, but a link",
+            detail="what lies behind it would be missing after a restore",
+            hint="Stop the server and move it back into the data directory; for another disk make a tablespace.",
+        )
+    shown = [path for path in paths if not path.rpartition("/")[2].startswith(".s.PGSQL.")]
+    if shown:
+        _log.warning("the server left out of the backup what is no file, or a link: %s", ", ".join(shown[:_LISTED]))
 
 
 def describe_damage(damaged: dict[str, list[int]]) -> str:

@@ -14,6 +14,8 @@ from pgbackup.storage.stream_writer import ObjectWriter
 from tests.contracts.object_store import ObjectStoreContract
 from tests.fix_store import S3Server, open_s3, set_aws_env
 
+pytestmark = pytest.mark.not_for_walg("keys that look like WAL, of anything")
+
 
 class TestOverHttp(ObjectStoreContract):
     @pytest.fixture

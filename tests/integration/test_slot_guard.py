@@ -24,6 +24,7 @@ from tests.fix_postgres import ServerFactory
 from tests.fix_proxy import TcpProxy
 from tests.fix_store import S3Server
 from tests.streaming import flush_lsn, streaming
+from tests.waiting import wait_for
 from tests.workload import CounterWriter, assert_counter
 
 SMALL = {"max_wal_size": "32MB", "min_wal_size": "32MB", "wal_keep_size": "0"}
@@ -184,12 +185,19 @@ def test_a_stream_that_does_not_end_is_not_waited_for_for_ever() -> None:
         pass
 
 
+def drop_idle_slot(server: ThrowawayServer) -> None:
+    """The server may take a moment to notice that nobody streams any more."""
+    idle = "SELECT active FROM pg_replication_slots WHERE slot_name = 'pgbackup'"
+    wait_for(lambda: server.execute(idle) == [(False,)])
+    server.execute("SELECT pg_drop_replication_slot('pgbackup')")
+
+
 def test_a_dropped_slot_with_wal_still_there_leaves_no_gap(server: ThrowawayServer) -> None:
     store = MemoryStore()
     with streaming(server, store) as stream:
         stream.wait_streaming()
         stream.wait_confirmed(flush_lsn(server))
-    server.execute("SELECT pg_drop_replication_slot('pgbackup')")
+    drop_idle_slot(server)
     write_wal(server, 2)
     with streaming(server, store) as stream:
         stream.wait_confirmed(flush_lsn(server))
@@ -201,7 +209,7 @@ def test_wal_that_is_really_gone_is_recorded(make_server: ServerFactory) -> None
     store = MemoryStore()
     with streaming(server, store) as stream:
         stream.wait_confirmed(flush_lsn(server))
-    server.execute("SELECT pg_drop_replication_slot('pgbackup')")
+    drop_idle_slot(server)
     write_wal(server, 60)
     forget_old_wal(server)
     with streaming(server, store) as stream:

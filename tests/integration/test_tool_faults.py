@@ -22,6 +22,8 @@ from tests.fix_postgres import ServerFactory
 from tests.streaming import flush_lsn, streaming
 from tests.tool_engine import fill, pretend_tool, tool_engine
 
+pytestmark = pytest.mark.not_for_walg("what a pretended tool leaves")
+
 
 @dataclass
 class Pretended:

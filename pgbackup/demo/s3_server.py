@@ -13,6 +13,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -69,9 +71,7 @@ class S3Server:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        for path in _SOCKETS.parent.glob(_SOCKETS.name):
-            if path.stem.rpartition("-")[2] in map(str, self._ports):
-                path.unlink(missing_ok=True)
+        remove_sockets(self._ports)
 
     def _try_bucket(self) -> bool:
         """Make the bucket and one object in it, as the anonymous user; the first object waits for a volume."""
@@ -86,6 +86,15 @@ class S3Server:
             except OSError:
                 return False
         return True
+
+
+def remove_sockets(ports: Iterable[int]) -> None:
+    """Remove what SeaweedFS leaves in the shared folder for its ports; what another user left there stays."""
+    numbers = {str(port) for port in ports}
+    for path in _SOCKETS.parent.glob(_SOCKETS.name):
+        if path.stem.rpartition("-")[2] in numbers:
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
 
 
 def _command(directory: Path, ports: list[int]) -> list[str]:

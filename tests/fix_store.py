@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import pytest
 import trustme
 
+from pgbackup.demo.s3_server import remove_sockets
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.file import FileStore
 from pgbackup.storage.memory import MemoryStore
@@ -80,12 +81,6 @@ class SeaweedFs:
     pid: int
     ports: tuple[int, ...]
 
-    def remove_sockets(self) -> None:
-        """It puts some beside ours, named for their ports, whatever TMPDIR says; killed, it leaves them."""
-        for port in self.ports:
-            for path in Path("/tmp").glob(f"seaweedfs-*-grpc-{port}.sock"):
-                path.unlink(missing_ok=True)
-
 
 class S3Env(Protocol):
     def __call__(self, prefix: str | None = None, *, tls: bool = False) -> dict[str, str]: ...
@@ -101,7 +96,7 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFs]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        server.remove_sockets()
+        remove_sockets(server.ports)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -206,7 +201,7 @@ def start_seaweedfs(folder: Path) -> tuple[subprocess.Popen[bytes], SeaweedFs]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        server.remove_sockets()
+        remove_sockets(server.ports)
         if last_try:
             break
     raise RuntimeError("SeaweedFS does not start:\n" + (folder / "log").read_text(errors="replace")[-3000:])

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from pgbackup.config.settings import Settings
 from pgbackup.core.findings import Finding, Severity
@@ -105,7 +106,6 @@ class Resident:
         self._backup_job: ScheduledJob | None = None
         self._other_jobs: dict[str, ScheduledJob] = {}
         self._branches_seen: set[int] = set()
-        self._verify: VerifyJob | None = None
         self._verified: Callable[[], None] = lambda: None
 
     def worker_states(self) -> list[WorkerState]:
@@ -178,10 +178,9 @@ class Resident:
         ports = JobPorts(self._last_backup, self._may_run, self._backup, self._schedules.next_backup)
         jobs = [ScheduledJob(from_settings.BACKUP_JOB, ports, observer=self._desk)]
         if self._schedules.verify is not None:
-            self._verify = VerifyJob(self._store, self._codec)
-            ports = JobPorts(
-                self._verify.last_done, self._may_run, self._verify_and_tell, self._schedules.next_verification
-            )
+            verify = VerifyJob(self._store, self._codec)
+            work = partial(self._verify_and_tell, verify)
+            ports = JobPorts(verify.last_done, self._may_run, work, self._schedules.next_verification)
             jobs.append(ScheduledJob(from_settings.VERIFY_JOB, ports, observer=self._desk))
             self._other_jobs["verify:failing"] = jobs[-1]
         if self._schedules.expire is not None:
@@ -239,10 +238,9 @@ class Resident:
             time.sleep(_ASK_STREAM_SECONDS)
         raise BackupError("WAL streaming has not begun yet")
 
-    def _verify_and_tell(self, stop: StopSignal) -> str:
+    def _verify_and_tell(self, verify: VerifyJob, stop: StopSignal) -> str:
         """What it finds is judged at the next look, which comes at once; else it would be at the hourly full one."""
-        assert self._verify is not None
-        found = self._verify.work(stop)
+        found = verify.work(stop)
         self._verified()
         return found
 

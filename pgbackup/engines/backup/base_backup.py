@@ -21,10 +21,11 @@ from pgbackup.engines.backup.copying import BackupCopy, Copied, describe_damage
 from pgbackup.engines.backup.intent import OwnIntent
 from pgbackup.engines.backup.leftovers import clean_leftovers, remove_backup_objects
 from pgbackup.engines.backup.name import claim_name, sealed_twin
+from pgbackup.engines.backup.passing_failure import passing_failure
 from pgbackup.engines.backup.seal import SealPlan, resume_seals, write_seal
 from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.wal.coverage import WalCoverage
-from pgbackup.errors import BackupError, PgbackupError, StorageError, WrongCluster
+from pgbackup.errors import PgbackupError, StorageError, WrongCluster
 from pgbackup.postgres.base_backup_stream import BackupStart, BaseBackupStream
 from pgbackup.postgres.base_backup_wire import BaseBackupOptions
 from pgbackup.postgres.recorded_settings import RecordedSettings, read_settings
@@ -187,7 +188,7 @@ class _Backup:
             request.wal.begin(start.timeline, start.start_lsn, self._server.facts.segment_bytes)
             copied = copy.run(self._stream, refuse_damaged_pages=request.page_checksums == "fail")
             if copied.end.timeline != start.timeline:
-                raise _retryable(
+                raise passing_failure(
                     f"the server's timeline changed from {start.timeline} to {copied.end.timeline} during the backup"
                 )
             plan = SealPlan(name, self._documents(start, copied), copied.objects)
@@ -278,9 +279,3 @@ def _give_up(store: ObjectStore, name: str, intent: OwnIntent, *, quiet: bool, u
     except PgbackupError as exc:
         _log.warning("the objects of backup %s could not be removed: %s", name, exc)
     intent.leave()
-
-
-def _retryable(message: str) -> BackupError:
-    error = BackupError(message, hint="Start the backup again.")
-    error.retryable = True
-    return error

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pgbackup.engines.backup.passing_failure import passing_failure
 from pgbackup.engines.backup.pipeline import CHECKSUM_ALGORITHM, BackupPipeline
 from pgbackup.engines.backup.uploads import BackupUploads
 from pgbackup.engines.base import ProgressSink, StopSignal
@@ -154,20 +155,17 @@ def _check_control(content: bytes) -> None:
     try:
         parse_control_file(content)
     except ValueError as exc:
-        error = BackupError(
-            f"the {PG_CONTROL} that the server sent cannot be used", detail=str(exc), hint="Start the backup again."
-        )
-        error.retryable = True
-        raise error from exc
+        raise passing_failure(f"the {PG_CONTROL} that the server sent cannot be used", detail=str(exc)) from exc
 
 
 def left_out(warned: Iterable[str], sent: Iterable[str]) -> list[str]:
     """What the server named in a warning, and of which no file was sent: a link, a socket, a device."""
     found = set(warned)
     for path in sent if found else ():
-        while path:
-            found.discard(path)
-            path = path.rpartition("/")[0]  # noqa: PLW2901 - up to the top
+        above = path
+        while above:
+            found.discard(above)
+            above = above.rpartition("/")[0]
     return sorted(found)
 
 

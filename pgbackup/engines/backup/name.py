@@ -9,6 +9,7 @@ from pgbackup.core.backup import Backup
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.backup.intent import Intent, OwnIntent, read_intent, store_clock
 from pgbackup.engines.backup.leftovers import clean_leftovers, is_stale, remove_backup_objects
+from pgbackup.engines.backup.passing_failure import passing_failure
 from pgbackup.engines.backup.seal import is_sealed
 from pgbackup.engines.presence.owner import Owner
 from pgbackup.errors import BackupError, PgbackupError
@@ -34,7 +35,7 @@ def sealed_twin(store: ObjectStore, codec: Codec, name: str, start_lsn: Lsn) -> 
     if twin is None:
         return None
     if twin.start_lsn != start_lsn:
-        raise _retryable(
+        raise passing_failure(
             f"backup {name} exists and starts at {twin.start_lsn}, this one would start at {start_lsn} under its name",
             hint=_AGAIN,
         )
@@ -72,10 +73,10 @@ def claim_name(store: ObjectStore, name: str, start: BackupStart, segment_bytes:
 
 def _claim_folder(store: ObjectStore, name: str) -> None:
     if is_sealed(store, name):
-        raise _retryable(f"backup {name} was sealed a moment ago", hint=_AGAIN)
+        raise passing_failure(f"backup {name} was sealed a moment ago", hint=_AGAIN)
     if any(True for _ in store.list(keys.backup_folder(name))):
         if not is_stale(store, name, store_clock(store)):
-            raise _retryable(
+            raise passing_failure(
                 f"the folder of {name} holds objects that nobody claims",
                 detail="another tool may be taking a backup of that name",
                 hint=_AGAIN + " After a day such objects are removed.",
@@ -86,16 +87,10 @@ def _claim_folder(store: ObjectStore, name: str) -> None:
 def _taken(store: ObjectStore, key: str, name: str) -> BackupError:
     found = read_intent(store, key)
     if found is None:
-        return _retryable(f"the intent of backup {name} came and went", hint=_AGAIN)
+        return passing_failure(f"the intent of backup {name} came and went", hint=_AGAIN)
     copied = found.intent.seal is not None
-    return _retryable(
+    return passing_failure(
         f"backup {name} is {'waiting to be sealed' if copied else 'being taken'} by {found.intent.owner}",
         detail=f"last seen {found.modified.isoformat(timespec='seconds')}",
         hint="Wait until it has finished; if that process is gone, its leftovers are removed after a day.",
     )
-
-
-def _retryable(message: str, *, detail: str = "", hint: str = "") -> BackupError:
-    error = BackupError(message, detail=detail, hint=hint)
-    error.retryable = True
-    return error

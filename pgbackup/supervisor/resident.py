@@ -332,9 +332,8 @@ class Resident:
         return Session.connect(self._conninfo, application_name=f"{self._settings.application_name}-sql")
 
     def _release(self, seconds: float) -> None:
-        # Best effort within the time to stop: a lease that is not given back grows stale by itself.
-        if self.progress.get().problem:
-            return
+        # Best effort within the time to stop: a lease that is not given back grows stale by itself, and until then the
+        # next process is a stranger.
         try:
             self._lease.release()
         except PgbackupError as exc:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository import keys
 from tests.fix_app import MakeProgram, Program
 from tests.fix_postgres import ServerFactory
 from tests.fix_proxy import TcpProxy
@@ -69,6 +72,19 @@ def test_while_the_store_does_not_answer(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert resident.terminate() < STOP_SECONDS + SLACK_SECONDS
+
+
+def test_after_the_server_has_stopped(make_server: ServerFactory, make_program: MakeProgram) -> None:
+    """In the order in which Compose stops them. The lease is given back, or the next process waits for a dead one."""
+    server = make_server()
+    program = program_of(make_program, server)
+    resident = program.run()
+    program.wait_backups(1)
+    server.stop()
+    resident.wait_log("trying again")
+    assert resident.terminate() < STOP_SECONDS
+    document = json.loads((Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://")) / keys.LEASE).read_text())
+    assert document["released"] is True
 
 
 def test_during_a_base_backup(make_server: ServerFactory, make_program: MakeProgram) -> None:

@@ -44,6 +44,7 @@ class Lease:
         self._host = host
         self._owner = Owner.new(host)
         self._lock = threading.Lock()
+        self._given_back = False
 
     def read(self) -> tuple[LeaseDocument, str] | None:
         """The lease as stored and its etag, or None. Raises CorruptObject."""
@@ -83,6 +84,8 @@ class Lease:
     def acquire(self, system_identifier: int, timeline: int) -> bool:
         """Take or renew the lease. Returns whether it is ours now."""
         with self._lock:
+            if self._given_back:
+                return False
             document = self._document(system_identifier, timeline)
             stored = self.read()
             if stored is None:
@@ -93,8 +96,9 @@ class Lease:
             return self._store.replace(keys.LEASE, document, etag)
 
     def release(self) -> None:
-        """Give the lease back, if it is ours."""
+        """Give the lease back, if it is ours, for good: a heartbeat that comes late must not take it again."""
         with self._lock:
+            self._given_back = True
             stored = self.read()
             if stored is not None and self.is_ours(stored[0]):
                 lease, etag = stored

@@ -1,0 +1,27 @@
+"""The lease: who may take it, and when."""
+
+from __future__ import annotations
+
+from pgbackup.engines.presence.lease import Lease
+from pgbackup.storage.memory import MemoryStore
+
+
+def test_what_was_given_back_is_free_for_others_and_gone_for_us() -> None:
+    store = MemoryStore()
+    ours, theirs = Lease(store, writer="a", host="here"), Lease(store, writer="b", host="elsewhere")
+    assert ours.acquire(7, 1)
+    assert not theirs.acquire(7, 1)
+    ours.release()
+    assert not ours.acquire(7, 1), "a heartbeat that comes after the end took the lease again"
+    assert theirs.acquire(7, 1)
+
+
+def test_only_the_holder_gives_it_back() -> None:
+    store = MemoryStore()
+    ours, theirs = Lease(store, writer="a", host="here"), Lease(store, writer="b", host="elsewhere")
+    assert ours.acquire(7, 1)
+    theirs.release()
+    stored = ours.read()
+    assert stored is not None
+    assert ours.is_ours(stored[0])
+    assert not stored[0].released

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.clusters import clusters_of
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.timeline import TimelineHistory
 
@@ -24,10 +25,12 @@ def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -
 
     Two findings: WAL of an ancestor that lies past the fork (commits that this server does not have), and a newer
     timeline that forked off ours at or before our position (another server was promoted: we follow the old primary).
+    What a cluster wrote before it was upgraded to ours says nothing of our timelines.
     """
+    clusters = clusters_of(catalog)
     problems = []
     for ancestor in history.ancestors:
-        end = _end_of_timeline(catalog, ancestor.timeline)
+        end = catalog.end_of_timeline(ancestor.timeline)
         if end > ancestor.fork:
             text = (
                 f"the repository holds WAL of timeline {ancestor.timeline} to {end}, past the fork at {ancestor.fork}: "
@@ -37,6 +40,8 @@ def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -
     for timeline, other in sorted(catalog.histories.items()):
         if timeline <= history.timeline or not other.includes(history.timeline):
             continue
+        if clusters.of_timeline(catalog, timeline) < clusters.generation(position):
+            continue
         fork = other.end_of(history.timeline)
         if fork is not None and fork <= position:
             text = (
@@ -45,12 +50,3 @@ def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -
             )
             problems.append(BranchProblem(timeline, False, text))
     return problems
-
-
-def _end_of_timeline(catalog: Catalog, timeline: int) -> Lsn:
-    """The end of the last byte stored for a timeline."""
-    ends = [segment.start + end for segment, end in catalog.tails.items() if segment.timeline == timeline]
-    numbers = catalog.segments.get(timeline, ())
-    if numbers:
-        ends.append((numbers[-1] + 1) * catalog.segment_bytes)
-    return Lsn(max(ends, default=0))

@@ -196,6 +196,14 @@ class Catalog:
         numbers = self.segments.get(timeline, ())
         return bisect_left(numbers, number + 1) < len(numbers)
 
+    def end_of_timeline(self, timeline: int) -> Lsn:
+        """The end of the last byte of WAL that is stored for a timeline; 0 when there is none."""
+        ends = [segment.start + end for segment, end in self.tails.items() if segment.timeline == timeline]
+        numbers = self.segments.get(timeline, ())
+        if numbers:
+            ends.append((numbers[-1] + 1) * self.segment_bytes)
+        return Lsn(max(ends, default=0))
+
     def leaf_timelines(self) -> list[int]:
         """Timelines at whose end recovery could stop: every one that anything belongs to, newest first."""
         return sorted(self.timelines, reverse=True)

@@ -93,9 +93,10 @@ def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Itera
     """WAL that is missing between an older backup and the next: moments that the retention promises are lost.
 
     Of permanent backups expiry keeps no more WAL than makes them consistent, so nothing is missing after them; nor is
-    it after one that is kept only because deltas build on it.
+    it after one that is kept only because deltas build on it, or between a cluster and the upgraded one.
     """
     behind = [b for b in catalog.backups if b.start_lsn < newest.start_lsn and not b.permanent]
+    behind = [b for b in behind if not newest.system_identifier or b.system_identifier in (0, newest.system_identifier)]
     behind = [b for b in behind if not _is_only_built_on(b, catalog)]
     told = set()
     for backup in behind:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.clusters import clusters_of
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory, history_name
 from pgbackup.errors import RestoreError
@@ -93,14 +94,17 @@ def choose_history(
 ) -> TimelineHistory:
     """The path to recover along: ``timeline`` as the operator asked, else ``default_timeline``, the last written one.
 
-    Without either, the newest timeline with WAL; with a backup that is not on that, the newest that the backup is on.
+    Without either, the newest timeline with WAL (of the last cluster, where an upgraded one follows another); with a
+    backup that is not on that, the newest that the backup is on.
     A timeline whose history file is not there is never passed over for an older one: that would recover the branch that
     was left, without a word. Raises RestoreError for it, for a timeline that is not there, or that leaves the backup
     aside.
     """
     if timeline is not None:
         return _asked_history(catalog, backup, timeline)
+    clusters = clusters_of(catalog)
     with_wal = [t for t in catalog.leaf_timelines() if _has_wal(catalog, t)]
+    with_wal.sort(key=lambda t: (clusters.of_timeline(catalog, t), t), reverse=True)
     wanted = [t for t in (default_timeline,) if t in with_wal] + with_wal
     if not wanted:
         raise RestoreError("the repository holds no backup and no WAL", hint="Check PGBACKUP_REPOSITORY.")

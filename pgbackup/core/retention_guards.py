@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.clusters import clusters_of
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.retention_choice import Choice
 from pgbackup.core.retention_policy import LastListing, RetentionPolicy, newest_first, time_of
@@ -41,15 +42,20 @@ def refuse(
 
 
 def _another_cluster(catalog: Catalog, previous: LastListing | None) -> Refusal | None:
-    found = {b.system_identifier for b in catalog.backups} | {catalog.system_identifier or 0}
-    if previous is not None:
-        found.add(previous.system_identifier or 0)
-    found.discard(0)
-    if len(found) < 2:
+    """Clusters that follow each other (an upgrade) are one history, in which the last one goes on. Refused is what
+    several write to at once, and what was claimed, or expired the last time, for another than the last one."""
+    clusters = clusters_of(catalog)
+    claimed = [catalog.system_identifier or 0, (previous.system_identifier if previous else None) or 0]
+    wanted = clusters.identifiers[-1:] or tuple(each for each in claimed[:1] if each)
+    others = [each for each in claimed if each and each not in wanted]
+    if not clusters.mixed and (not others or not wanted):
         return None
+    found = sorted({*clusters.identifiers, *wanted, *others})
+    why = clusters.mixed or f"the prefix was taken for {others[0]}, and the newest backup is of {wanted[0]}"
     return Refusal(
-        f"the prefix holds data of several clusters: system identifiers {', '.join(map(str, sorted(found)))}",
-        "Give each cluster a prefix of its own, and see which one PGBACKUP_REPOSITORY names.",
+        f"the prefix holds data of several clusters: system identifiers {', '.join(map(str, found))}; {why}",
+        "Give each cluster a prefix of its own, and see which one PGBACKUP_REPOSITORY names. Clusters may only follow "
+        "each other in one prefix, as pg_upgrade makes them.",
     )
 
 

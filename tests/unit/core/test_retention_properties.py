@@ -22,10 +22,15 @@ HALF = SIZE // 2
 
 @dataclass(repr=False)
 class History:
-    """A cluster that lives: it writes WAL in halves of segments, takes backups, is promoted, and loses things."""
+    """A cluster that lives: it writes WAL in halves of segments, takes backups, is promoted, and loses things. One that
+    is upgraded goes on as another cluster, on timeline 1 and behind all WAL of the old one, under the same prefix."""
 
     choices: random.Random
     goes_back: bool = True
+    upgrades: bool = False
+    cluster: int = 1
+    begin: int = 6
+    """Where this cluster begins, in halves of a segment."""
     now: datetime = START
     timeline: int = 1
     position: int = 6
@@ -43,8 +48,8 @@ class History:
         for _ in range(steps):
             self.now += timedelta(hours=self.choices.choice([1, 5, 12, 30, 80]))
             self.choices.choices(
-                [self.write, self.back_up, self.promote, self.lose, self.go_back],
-                [8, 6, 1.5, 0.7, 0.7 * self.goes_back],
+                [self.write, self.back_up, self.promote, self.lose, self.go_back, self.upgrade],
+                [8, 6, 1.5, 0.7, 0.7 * self.goes_back, 0.8 * self.upgrades],
             )[0]()
 
     def write(self, halves: int = 0) -> None:
@@ -66,7 +71,8 @@ class History:
         parent = self.choices.choice(parents) if parents and self.choices.random() < 0.4 else None
         self.backups.append(
             replace(
-                made, name=f"{made.name}_{self.number}", finished=self.now, started=self.now - timedelta(minutes=30),
+                made, name=f"{made.name}_{self.number}", system_identifier=self.cluster,
+                finished=self.now, started=self.now - timedelta(minutes=30),
                 modified=self.now, permanent=chance < 0.1, corrupt_files=("x",) if 0.1 < chance < 0.2 else (),
                 problem="its documents are damaged" if 0.2 < chance < 0.3 else "",
                 delta_of=parent.name if parent else None,
@@ -76,7 +82,7 @@ class History:
 
     def promote(self) -> None:
         """Recovery to an earlier position of the present timeline, or to its end, and a new timeline from there."""
-        begin = int(max((a.fork for a in self.ancestors[self.timeline][-1:]), default=Lsn(6 * HALF))) // HALF
+        begin = int(max((a.fork for a in self.ancestors[self.timeline][-1:]), default=Lsn(self.begin * HALF))) // HALF
         fork = self.choices.randint(max(begin, self.position - 5), self.position)
         parent, self.timeline = self.timeline, max(self.ancestors) + 1
         line = Ancestor(parent, Lsn(fork * HALF))
@@ -86,6 +92,13 @@ class History:
             # The child's copy of the fork's segment begins with the parent's bytes.
             self.written[self.timeline, fork - 1] = START
         self.ends[self.timeline] = fork
+        self.write()
+
+    def upgrade(self) -> None:
+        """As pg_upgrade does it: on timeline 1, in a segment behind the last, the rest of which was never archived."""
+        self.cluster += 1
+        self.timeline = 1
+        self.position = self.begin = (max(self.ends.values()) // 2 + 2) * 2
         self.write()
 
     def go_back(self) -> None:
@@ -127,7 +140,8 @@ class History:
 
 @st.composite
 def histories(draw: st.DrawFn) -> History:
-    history = History(random.Random(draw(st.integers(0, 1 << 32))), draw(st.booleans()))
+    goes_back = draw(st.booleans())
+    history = History(random.Random(draw(st.integers(0, 1 << 32))), goes_back, not goes_back and draw(st.booleans()))
     history.live(draw(st.integers(1, 40)))
     return history
 
@@ -203,4 +217,11 @@ def test_the_histories_reach_what_they_are_for() -> None:
     assert seen["wal"] > 50, seen
     assert seen["forks"] > 80, seen
     assert seen["chains"] > 10, seen
+    upgraded = 0
+    for seed in range(60):
+        history = History(random.Random(seed), goes_back=False, upgrades=True)
+        history.live(40)
+        plan = plan_expiry(history.catalog(), RetentionPolicy(2, timedelta(days=3)), history.now, UTC)
+        upgraded += len({b.system_identifier for b in history.backups}) > 1 and bool(plan.removed and plan.wal)
+    assert upgraded > 20
     assert at(1) == SIZE

@@ -29,14 +29,14 @@ def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -
     """
     clusters = clusters_of(catalog)
     problems = []
-    for ancestor in history.ancestors:
-        end = catalog.end_of_timeline(ancestor.timeline)
-        if end > ancestor.fork:
+    for timeline, _, fork in history.path():
+        end = catalog.end_of_timeline(timeline)
+        if fork is not None and end > fork:
             text = (
-                f"the repository holds WAL of timeline {ancestor.timeline} to {end}, past the fork at {ancestor.fork}: "
+                f"the repository holds WAL of timeline {timeline} to {end}, past the fork at {fork}: "
                 f"timeline {history.timeline} does not have what was committed there"
             )
-            problems.append(BranchProblem(ancestor.timeline, True, text))
+            problems.append(BranchProblem(timeline, True, text))
     for timeline, other in sorted(catalog.histories.items()):
         if timeline <= history.timeline or not other.includes(history.timeline):
             continue

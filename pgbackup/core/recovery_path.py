@@ -81,9 +81,9 @@ def _last_file(catalog: Catalog, history: TimelineHistory, segment: SegmentName)
     if segment.timeline != history.timeline:
         return None
     tail = catalog.tails.get(segment, 0)
-    parent, fork = history.parent, history.begin - segment.start
-    if parent is not None and max(tail, 0) < fork < segment.segment_bytes:
-        older = SegmentName(parent.timeline, segment.number, segment.segment_bytes)
+    fork = history.begin - segment.start
+    if max(tail, 0) < fork < segment.segment_bytes:
+        older = SegmentName(history.forked_from, segment.number, segment.segment_bytes)
         if catalog.has(older) or catalog.tails.get(older, 0) >= fork:
             return WalFile(older, "cut", fork)
     return WalFile(segment, "tail", tail) if tail else None

@@ -80,7 +80,7 @@ def _run_ends(catalog: Catalog, history: TimelineHistory, *, pieces: bool) -> li
         for number in _ends_on(catalog, timeline, begin, fork):
             lsn = Lsn(number * size)
             if fork is not None and _reaches(catalog, timeline, number, fork, pieces=pieces):
-                ends.append(_at_fork(history, timeline, fork, size))
+                ends.append(_at_fork(history, fork, size))
             else:
                 ends.append(StreamStart(timeline, lsn))
             if len(ends) == _RUNS_LOOKED_AT:
@@ -115,11 +115,9 @@ def _reaches(catalog: Catalog, timeline: int, number: int, fork: Lsn, *, pieces:
     return number * catalog.segment_bytes + tail >= fork
 
 
-def _at_fork(history: TimelineHistory, timeline: int, fork: Lsn, size: int) -> StreamStart:
-    """The child's segment that holds the fork: it begins with the parent's bytes."""
-    path = [row[0] for row in history.path()]
-    child = path[path.index(timeline) + 1]
-    return StreamStart(child, Lsn(fork // size * size))
+def _at_fork(history: TimelineHistory, fork: Lsn, size: int) -> StreamStart:
+    """The segment that holds the fork, of the timeline that goes on there: it begins with the bytes before the fork."""
+    return StreamStart(history.owner(fork), Lsn(fork // size * size))
 
 
 def _timeline_at(history: TimelineHistory, lsn: Lsn, size: int) -> int:

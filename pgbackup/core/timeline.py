@@ -4,12 +4,17 @@ A history file ``TTTTTTTT.history`` lists the ancestors of timeline T, oldest fi
 LSN at which the next one forked off, a reason; fields are separated by tabs (Postgres: src/backend/access/transam/
 timeline.c, ``readTimeLineHistory``). Timeline 1 has none. A byte at or after a fork belongs to the child, and the
 segment that holds the fork exists on both: the child's copy begins with the parent's bytes.
+
+The forks need not be in order. A recovery along timeline 2 to a moment before 2 began ends on timeline 1, and Postgres
+all the same names 2 as the parent of what comes: ``1 X``, ``2 Y`` with Y before X. As for Postgres, the newest timeline
+that has begun at a byte owns it, so 1 owns all before Y there, and 2 nothing.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 
 from pgbackup.core.lsn import Lsn, SegmentName
 
@@ -18,7 +23,7 @@ _HISTORY_NAME = re.compile(r"([0-9A-F]{8})\.history")
 
 @dataclass(frozen=True, slots=True)
 class Ancestor:
-    """One line of a history file: ``timeline`` was left at ``fork`` for the next one."""
+    """One line of a history file: ``timeline`` was left at ``fork`` for the next one, unless that left it earlier."""
 
     timeline: int
     fork: Lsn
@@ -41,31 +46,42 @@ class TimelineHistory:
         """Where this timeline forked off its parent; 0 for one without ancestors."""
         return self.ancestors[-1].fork if self.ancestors else Lsn(0)
 
+    @property
+    def forked_from(self) -> int:
+        """The timeline that owns the byte before ``begin``; its own number for one without ancestors."""
+        return self.owner(self.begin - 1) if self.begin else self.timeline
+
     def path(self) -> list[tuple[int, Lsn, Lsn | None]]:
         """The way from the oldest ancestor: (timeline, first LSN it owns, first LSN it no longer owns or None)."""
         rows: list[tuple[int, Lsn, Lsn | None]] = []
         begin = Lsn(0)
-        for ancestor in self.ancestors:
-            rows.append((ancestor.timeline, begin, ancestor.fork))
-            begin = ancestor.fork
+        for ancestor, end in zip(self.ancestors, self._ends(), strict=True):
+            rows.append((ancestor.timeline, begin, end))
+            begin = end
         rows.append((self.timeline, begin, None))
         return rows
 
     def owner(self, lsn: int) -> int:
         """The timeline on this path that owns the byte at ``lsn``."""
-        for ancestor in self.ancestors:
-            if lsn < ancestor.fork:
-                return ancestor.timeline
-        return self.timeline
+        owner = self.timeline
+        for ancestor in reversed(self.ancestors):
+            if lsn >= ancestor.fork:
+                break
+            owner = ancestor.timeline
+        return owner
 
     def end_of(self, timeline: int) -> Lsn | None:
         """Where ``timeline`` stops owning bytes on this path; None for the newest. KeyError when it is not on it."""
-        for ancestor in self.ancestors:
+        for ancestor, end in zip(self.ancestors, self._ends(), strict=True):
             if ancestor.timeline == timeline:
-                return ancestor.fork
+                return end
         if timeline == self.timeline:
             return None
         raise KeyError(timeline)
+
+    def _ends(self) -> list[Lsn]:
+        """Where each ancestor stops owning bytes: at its fork, or at a later timeline's that lies before it."""
+        return list(accumulate((ancestor.fork for ancestor in reversed(self.ancestors)), min))[::-1]
 
     def includes(self, timeline: int) -> bool:
         return timeline == self.timeline or any(a.timeline == timeline for a in self.ancestors)
@@ -87,16 +103,17 @@ class TimelineHistory:
 
 
 def parse_history(timeline: int, text: str) -> TimelineHistory:
-    """Read a history file. Raises ValueError when a line is not one, or the order is impossible."""
+    """Read a history file. Raises ValueError when a line is not one, or the timelines are not in order."""
     ancestors: list[Ancestor] = []
-    for line in text.splitlines():
+    # Not splitlines: the name of a restore point may hold what else counts as the end of a line.
+    for line in text.split("\n"):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         fields = line.split(None, 2)
         if len(fields) < 2 or not fields[0].isdigit():
             raise ValueError(f"not a line of a history file: {line!r}")
         ancestor = Ancestor(int(fields[0]), Lsn.parse(fields[1]), fields[2].strip() if len(fields) > 2 else "")
-        if ancestors and (ancestor.timeline <= ancestors[-1].timeline or ancestor.fork < ancestors[-1].fork):
+        if ancestors and ancestor.timeline <= ancestors[-1].timeline:
             raise ValueError(f"history of timeline {timeline} is not in order at {line!r}")
         if ancestor.timeline >= timeline:
             raise ValueError(f"history of timeline {timeline} names timeline {ancestor.timeline} as its ancestor")

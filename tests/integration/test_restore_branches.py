@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pgbackup.core.recovery_target import Target
-from pgbackup.core.timeline import history_name
+from pgbackup.core.timeline import history_name, parse_history
+from pgbackup.engines.base import SilentProgress
+from pgbackup.engines.verify.verify import verify_backup
 from pgbackup.errors import CorruptObject, RestoreError
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
+from pgbackup.repository.catalog_reader import read_catalog
 from tests.restoring import SETTINGS, Repository, insert, rows, timeline
+from tests.streaming import flush_lsn, streaming
 
 
 class Forked:
@@ -24,7 +28,7 @@ class Forked:
         self.major = self.old.major
         self.old.execute("CREATE TABLE t (n int)")
         self.backup = self.repository.archiver.backup(self.old)
-        insert(self.old, 1)
+        _, self.before_fork, _ = insert(self.old, 1)
         _, self.fork, _ = insert(self.old, 2)
         insert(self.old, 3)
         self.repository.archiver.wal(self.old)
@@ -148,3 +152,26 @@ def test_a_long_line_of_descent(forked):
     assert forked.recovered() == ([1, 2, 20, 30, 31, 40, 41, 50, 51], 6)
     assert forked.recovered(timeline=4) == ([1, 2, 20, 30, 31, 40, 41], 6)
     assert forked.recovered(timeline=1) == ([1, 2, 3], 6)
+
+
+def test_a_restore_along_the_newest_branch_to_before_it_began(forked):
+    """What a restore to a moment before the last failover is. Postgres names timeline 2 as the parent of 3, though 3
+    forks off before 2 does: the server's WAL is shipped, and restored, all the same."""
+    forked.repository.archiver.wal(forked.new)
+    server = forked.repository.recovered(Target("lsn", lsn=forked.before_fork), major=forked.major)
+    assert (rows(server), timeline(server)) == ([1], 3)
+    text = (server.data_directory / "pg_wal" / history_name(3)).read_text()
+    forks = [ancestor.fork for ancestor in parse_history(3, text).ancestors]
+    assert forks[1] < forks[0]
+    insert(server, 30)
+    server.execute("SELECT pg_switch_wal()")
+    insert(server, 31)
+    with streaming(server, forked.repository.store, adopt=True) as wal:
+        wal.wait_for(lambda position: position.timeline == 3 and position.confirmed >= flush_lsn(server))
+    assert forked.recovered() == ([1, 30, 31], 4)
+    assert forked.recovered(timeline=2) == ([1, 2, 20], 4)
+    store, codec = forked.repository.store, forked.repository.codec
+    catalog = read_catalog(store, codec)
+    report = verify_backup(store, codec, catalog, catalog.backups[0], progress=SilentProgress())
+    assert [row.timeline for row in report.wal] == [1, 2, 3]
+    assert not [finding for finding in report.findings if finding.object.startswith(keys.WAL)]

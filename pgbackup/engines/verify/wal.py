@@ -160,13 +160,14 @@ class WalCheck:
 
     def _check_fork(self, span: Span) -> None:
         """The segment of a timeline's fork must begin with what its parent's has up to there."""
-        parent, size = self._histories[span.timeline].parent, self._catalog.segment_bytes
-        if parent is None or parent.fork % size == 0:
+        history, size = self._histories[span.timeline], self._catalog.segment_bytes
+        fork = history.begin
+        if fork % size == 0:
             return
-        child = SegmentName.containing(span.timeline, parent.fork, size)
-        older = SegmentName(parent.timeline, child.number, size)
+        child = SegmentName.containing(span.timeline, fork, size)
+        older = SegmentName(history.forked_from, child.number, size)
         there = [self._stored_bytes(child), self._stored_bytes(older)]
-        common = min(parent.fork % size, *there)
+        common = min(fork % size, *there)
         if child.number < span.first or not common:
             return
         key = keys.wal(str(child), self._extension)

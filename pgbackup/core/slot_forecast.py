@@ -1,20 +1,18 @@
 """How much WAL the slot holds back, how fast that grows, and when it takes the server down or is lost.
 
 A series of samples gives the rate of the last minutes; what is left (up to ``max_slot_wal_keep_size``, to the free
-space, to our own limit) divided by the rate is the time that is left. Memory: the samples of an hour at most.
+space, to our own limit) divided by the rate is the time that is left.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.growth import GrowthSeries, size_text, time_left, time_text
 
-_SPAN = timedelta(minutes=15)
-_MOST_SAMPLES = 900
 _WARNING_LEFT = timedelta(hours=24)
 _CRITICAL_LEFT = timedelta(hours=2)
 _WARNING_SHARE = 0.5
@@ -56,24 +54,12 @@ class SlotSeries:
     """The samples of the last minutes."""
 
     def __init__(self) -> None:
-        self._samples: deque[SlotSample] = deque(maxlen=_MOST_SAMPLES)
+        self._growth = GrowthSeries()
 
     def add(self, sample: SlotSample) -> SlotForecast:
         """Add a sample and look ahead from it."""
-        if self._samples and sample.moment < self._samples[-1].moment:
-            self._samples.clear()
-        self._samples.append(sample)
-        while sample.moment - self._samples[0].moment > _SPAN:
-            self._samples.popleft()
-        rate = self._rate()
-        return SlotForecast(rate, _left(sample.safe_bytes, rate), _left(sample.free_bytes, rate))
-
-    def _rate(self) -> float:
-        """Growth of what is retained, from the lowest point of the span on: shipping sets it back."""
-        lowest = min(self._samples, key=lambda sample: sample.retained_bytes)
-        last = self._samples[-1]
-        seconds = (last.moment - lowest.moment).total_seconds()
-        return max(0.0, (last.retained_bytes - lowest.retained_bytes) / seconds) if seconds > 0 else 0.0
+        rate = self._growth.add(sample.moment, sample.retained_bytes)
+        return SlotForecast(rate, time_left(sample.safe_bytes, rate), time_left(sample.free_bytes, rate))
 
 
 def should_drop(sample: SlotSample, limit_bytes: int | None) -> bool:
@@ -150,28 +136,13 @@ def _shares_of_disk(sample: SlotSample) -> Iterator[float]:
 
 
 def _summary(sample: SlotSample, forecast: SlotForecast) -> str:
-    text = f"the slot holds back {_size(sample.retained_bytes)} of WAL on the server"
+    text = f"the slot holds back {size_text(sample.retained_bytes)} of WAL on the server"
     if forecast.rate:
-        text += f", {_size(round(forecast.rate))}/s more"
+        text += f", {size_text(round(forecast.rate))}/s more"
     if forecast.until_full is not None:
-        text += f": the disk is full in {_time(forecast.until_full)} at this rate"
+        text += f": the disk is full in {time_text(forecast.until_full)} at this rate"
     elif forecast.until_lost is not None:
-        text += f": the slot is lost in {_time(forecast.until_lost)} at this rate"
+        text += f": the slot is lost in {time_text(forecast.until_lost)} at this rate"
     elif sample.free_bytes is not None:
-        text += f", {_size(sample.free_bytes)} are free"
+        text += f", {size_text(sample.free_bytes)} are free"
     return text
-
-
-def _left(bytes_left: int | None, rate: float) -> timedelta | None:
-    if bytes_left is None or rate <= 0 or bytes_left / rate > 366 * 86400:
-        return None
-    return timedelta(seconds=max(0.0, bytes_left / rate))
-
-
-def _size(count: int) -> str:
-    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.1f} MiB"
-
-
-def _time(left: timedelta) -> str:
-    minutes = round(left.total_seconds() / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"

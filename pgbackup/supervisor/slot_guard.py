@@ -4,6 +4,8 @@ Warns, then alarms, and where the operator has set a limit it drops the slot: lo
 by then is lost. The stream lets go of the slot first (one that hangs has its connection ended), and makes a new one
 when it can stream again; what is missing then is recorded as a gap, and a base backup follows at once.
 
+Beside the slot it watches pg_wal, which others can fill: what fills it is named.
+
 It is a worker of its own, because the health check may have to wait for a store that hangs, and then the slot grows.
 """
 
@@ -16,9 +18,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from pgbackup.core.findings import Finding, Severity
+from pgbackup.core.growth import GrowthSeries
+from pgbackup.core.pg_wal import pg_wal_findings
 from pgbackup.core.slot_forecast import SlotSample, SlotSeries, should_drop, slot_findings
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import PgbackupError, SlotBusy
+from pgbackup.postgres.pg_wal_watch import look_at_pg_wal
 from pgbackup.postgres.session import Session
 from pgbackup.postgres.slot_watch import look_at_slot
 
@@ -50,6 +55,7 @@ class SlotGuard:
         self._let_go = let_go
         self._limit = limit_bytes
         self._series = SlotSeries()
+        self._pg_wal = GrowthSeries()
         self._lock = threading.Lock()
         self._sample: SlotSample | None = None
         self._dropped = ""
@@ -83,6 +89,7 @@ class SlotGuard:
                 problem = self._drop(session, sample) if should_drop(sample, self._limit) else ""
                 if self._dropped and sample.exists and not problem:
                     sample = look_at_slot(session, self._slot)
+                pg_wal = self._look_at_pg_wal(session, sample)
         except PgbackupError as exc:
             _log.debug("the slot could not be looked at: %s", exc)
             with self._lock:
@@ -93,9 +100,18 @@ class SlotGuard:
             findings = [_dropped_finding(self._dropped), *(f for f in findings if f.key != "slot:missing")]
         if problem:
             findings.append(_not_dropped_finding(problem))
+        findings += pg_wal
         with self._lock:
             self._sample, self._findings = sample, findings
         return list(findings)
+
+    def _look_at_pg_wal(self, session: Session, sample: SlotSample) -> list[Finding]:
+        try:
+            seen = look_at_pg_wal(session, self._slot, sample)
+        except PgbackupError as exc:
+            _log.debug("pg_wal could not be looked at: %s", exc)
+            return []
+        return list(pg_wal_findings(seen, self._pg_wal.add(seen.moment, seen.wal_bytes)))
 
     def _drop(self, session: Session, sample: SlotSample) -> str:
         """Drop it. Returns why that did not work."""

@@ -12,6 +12,7 @@ import pytest
 from pgbackup.core.lsn import Lsn
 from pgbackup.engines.wal.stream_pause import StreamPause
 from pgbackup.errors import SlotBusy
+from pgbackup.postgres.pg_wal_watch import look_at_pg_wal
 from pgbackup.postgres.replication import ReplicationConnection
 from pgbackup.postgres.session import Session
 from pgbackup.postgres.slot_watch import look_at_slot
@@ -256,3 +257,57 @@ def test_a_slot_dropped_by_hand_under_load(
         time.sleep(0.5)
     assert program.json("gaps")["gaps"][0]["comment"] == "the test's"
     assert_counter(restore(program, server.major, "--latest"), commits)
+
+
+def fill_segments(server: ThrowawayServer, count: int) -> None:
+    """So many segments of WAL, with little in them."""
+    for _ in range(count):
+        server.execute("SELECT pg_logical_emit_message(false, 'x', 'x'), pg_switch_wal()")
+
+
+def test_others_that_fill_pg_wal_are_named(make_server: ServerFactory) -> None:
+    """Our slot keeps up; an archive_command that fails, and then somebody's forgotten slot, do not."""
+    server = make_server(settings={**SMALL, "archive_mode": True, "archive_command": "false"})
+    guard = SlotGuard(lambda: session(server), "pgbackup")
+    with session(server) as connection:
+        connection.create_slot("pgbackup")
+        assert guard.look() == []
+        fill_segments(server, 18)
+        connection.drop_slot("pgbackup")
+        connection.create_slot("pgbackup")
+        wait_for(lambda: server.execute("SELECT last_failed_wal IS NOT NULL FROM pg_stat_archiver") == [(True,)])
+        (finding,) = guard.look()
+        assert finding.key == "pg-wal:archiving"
+        assert "archive_command fails at 0000000100000000000000" in finding.summary
+        assert int(finding.facts["held_bytes"] or 0) >= 18 << 24
+        assert int(finding.facts["bytes_per_second"] or 0) > 0
+
+        server.configure(archive_command="/bin/true")
+        server.reload()
+        server.execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
+        fill_segments(server, 18)
+        connection.drop_slot("pgbackup")
+        connection.create_slot("pgbackup")
+        ready = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'"
+        wait_for(lambda: server.execute(ready) == [(0,)])
+        (finding,) = guard.look()
+    assert finding.key == "pg-wal:slot:forgotten"
+    assert "nobody streams from replication slot forgotten" in finding.summary
+    assert "is full in" in finding.summary, "at the rate of this test"
+
+
+def test_every_major_shows_who_keeps_wal(make_server: ServerFactory, pg_major: int) -> None:
+    server = make_server(pg_major, settings={**SMALL, "wal_keep_size": "32MB", "archive_mode": True})
+    with session(server) as connection:
+        connection.create_slot("pgbackup")
+        connection.create_slot("other")
+        fill_segments(server, 2)
+        seen = look_at_pg_wal(connection, "pgbackup", look_at_slot(connection, "pgbackup"))
+    (slot,) = seen.slots
+    assert (slot.name, slot.active) == ("other", False)
+    assert slot.retained_bytes + (1 << 24) >= 2 << 24
+    assert (seen.keep_bytes, seen.max_bytes, seen.failed_wal) == (32 << 20, 32 << 20, "")
+    assert seen.waiting_bytes is not None
+    assert seen.waiting_bytes >= 2 << 24
+    assert seen.wal_bytes >= 2 << 24
+    assert seen.without_command

@@ -72,7 +72,7 @@ def test_the_series_is_bounded() -> None:
     series = SlotSeries()
     for second in range(5000):
         series.add(sample(second / 60, retained=second))
-    assert len(series._samples) <= 901
+    assert len(series._growth._samples) <= 901
 
 
 @pytest.mark.parametrize(("share", "severity"), [(0.4, None), (0.6, Severity.WARNING), (0.9, Severity.CRITICAL)])

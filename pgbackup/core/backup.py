@@ -7,6 +7,9 @@ from datetime import datetime
 
 from pgbackup.core.lsn import Lsn
 
+CONTROL_FILE = "global/pg_control"
+"""The file without which no server starts: a tar of its own in a backup, and the last file of a restore."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tablespace:

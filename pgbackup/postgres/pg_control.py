@@ -11,10 +11,10 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.core.lsn import Lsn, check_segment_bytes
 from pgbackup.errors import PostgresError
 
-CONTROL_FILE = "global/pg_control"
 CONTROL_FILE_BYTES = 8192
 
 _STATES = (

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.repository.tar_header import (
     BLOCK_BYTES,
     MAX_EXTENSION_BYTES,
@@ -30,7 +31,6 @@ from pgbackup.repository.tar_header import (
 )
 from pgbackup.repository.tar_rename import renamed
 
-PG_CONTROL = "global/pg_control"
 DROPPED_FOLDER = "pgbackup_wal"
 DROPPED_FILES = "backup_manifest"
 END_OF_TAR = bytes(2 * BLOCK_BYTES)
@@ -146,7 +146,7 @@ class TarSplitter:
         self._is_file = header.kind == "file"
         full_name = self._prefix + name
         stored_name = full_name if self._is_file else full_name.rstrip("/") + "/"
-        self._is_control = full_name == PG_CONTROL
+        self._is_control = full_name == CONTROL_FILE
         if stored_name != header.name:
             block = renamed(block, stored_name, extension.records if extension else {})
         elif extension is not None:
@@ -161,7 +161,7 @@ class TarSplitter:
     def _write_header(self, block: bytes, member_bytes: int) -> None:
         if self._is_control:
             if self.has_control:
-                raise TarProblem(f"the server sent {PG_CONTROL} twice")
+                raise TarProblem(f"the server sent {CONTROL_FILE} twice")
             self.has_control = True
         if self._written is None:
             self._sink.open_part(control=self._is_control)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.errors import CorruptObject
 from pgbackup.repository.json_events import Event, json_events
 from pgbackup.repository.tar_header import TarProblem, normal_name
 from pgbackup.storage.base import ByteStream
 
 LARGE_FIELDS: Final = frozenset({"files", "tarfilesets", "databasesbynames"})
-UTILITY_FILES: Final = frozenset({"global/pg_control", "backup_label", "tablespace_map"})
+UTILITY_FILES: Final = frozenset({CONTROL_FILE, "backup_label", "tablespace_map"})
 """What belongs to a backup though its list does not name it."""
 
 _MAX_KEPT_BYTES: Final = 4 << 20

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.errors import PostgresError
-from pgbackup.postgres.pg_control import CONTROL_FILE, MINIMA, read_control_file
+from pgbackup.postgres.pg_control import MINIMA, read_control_file
 
 
 def test_the_control_file_says_what_the_server_says(make_server, pg_major):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.backup.passing_failure import passing_failure
 from pgbackup.engines.backup.pipeline import CHECKSUM_ALGORITHM, BackupPipeline
 from pgbackup.engines.backup.uploads import BackupUploads
@@ -21,7 +22,7 @@ from pgbackup.repository.codec import Codec
 from pgbackup.repository.documents import files_metadata
 from pgbackup.repository.manifest import ManifestReader
 from pgbackup.repository.tar_header import TarProblem
-from pgbackup.repository.tar_split import PG_CONTROL, TarSplitter, is_dropped
+from pgbackup.repository.tar_split import TarSplitter, is_dropped
 from pgbackup.storage.base import ObjectStore
 
 _ENCODER_THREADS = 2
@@ -114,7 +115,7 @@ class BackupCopy:
         except TarProblem as exc:
             raise PostgresError("the server's tar cannot be read", detail=str(exc)) from exc
         if not manifest_key or not self._splitter.has_control:
-            raise PostgresError(f"the server sent no {PG_CONTROL if manifest_key else 'backup manifest'}")
+            raise PostgresError(f"the server sent no {CONTROL_FILE if manifest_key else 'backup manifest'}")
         self._pipeline.close_manifest()
         return manifest_key
 
@@ -155,7 +156,7 @@ def _check_control(content: bytes) -> None:
     try:
         parse_control_file(content)
     except ValueError as exc:
-        raise passing_failure(f"the {PG_CONTROL} that the server sent cannot be used", detail=str(exc)) from exc
+        raise passing_failure(f"the {CONTROL_FILE} that the server sent cannot be used", detail=str(exc)) from exc
 
 
 def left_out(warned: Iterable[str], sent: Iterable[str]) -> list[str]:

@@ -13,10 +13,11 @@ import queue
 import threading
 from dataclasses import dataclass
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.backup.uploads import BackupUploads
 from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.errors import BackupError
-from pgbackup.postgres.pg_control import CONTROL_FILE, CONTROL_FILE_BYTES
+from pgbackup.postgres.pg_control import CONTROL_FILE_BYTES
 from pgbackup.repository import keys
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
 from pgbackup.repository.codec import Codec, Encoder

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.restore.files import is_left_out
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, Claim
 from pgbackup.errors import RestoreError
 from pgbackup.postgres.data_directory import Owner, make_directory
-from pgbackup.postgres.pg_control import CONTROL_FILE
 
 _FOLDER = ".pgbackup-fetched"
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, MARKER, Claim
 from pgbackup.engines.restore.sync import PUSH_BYTES, push_out, write_all, write_all_at
 from pgbackup.engines.restore.wal import FOLDER
 from pgbackup.errors import CorruptObject, PgbackupError, RestoreError
-from pgbackup.postgres.pg_control import CONTROL_FILE
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.increment import read_increment
 from pgbackup.repository.manifest import FileChecksum, ManifestFile

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup.core.backup import Backup
+from pgbackup.core.backup import CONTROL_FILE, Backup
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, Claim
 from pgbackup.errors import RestoreError
 from pgbackup.postgres.data_directory import complete_structure, write_file, write_missing_configuration
-from pgbackup.postgres.pg_control import CONTROL_FILE, ControlFile, parse_control_file
+from pgbackup.postgres.pg_control import ControlFile, parse_control_file
 from pgbackup.postgres.recovery_settings import (
     AUTO_CONF,
     RECOVERY_SIGNAL,

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY
 from pgbackup.errors import CorruptObject
-from pgbackup.postgres.pg_control import CONTROL_FILE
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.manifest import FileChecksum, ManifestFile, ManifestReader

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pgbackup.core.backup import Tablespace
+from pgbackup.core.backup import CONTROL_FILE, Tablespace
 from pgbackup.errors import RestoreError
 from pgbackup.postgres.data_directory import Owner, make_directory, running_server
-from pgbackup.postgres.pg_control import CONTROL_FILE
 from pgbackup.storage.disk import flush_folder
 
 MARKER = ".pgbackup-restore"

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from pgbackup.core.backup import Backup
+from pgbackup.core.backup import CONTROL_FILE, Backup
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.verify.listed import ListedFiles
 from pgbackup.engines.verify.manifest import ExpectedFiles
@@ -26,12 +26,11 @@ from pgbackup.repository.json_object import JsonObject
 from pgbackup.repository.manifest import FileChecksum
 from pgbackup.repository.metadata_check import metadata_problem
 from pgbackup.repository.tar_read import Member, iter_members
-from pgbackup.repository.tar_split import PG_CONTROL
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 _TAR = re.compile(r"(?:part_(\d+)|copy_\d+|pg_control|backup_label)\.tar(?:\.[a-z0-9]*)?")
 _CONTROL_TAR = "pg_control.tar"
-_INDISPENSABLE = frozenset({PG_CONTROL, "backup_label"})
+_INDISPENSABLE = frozenset({CONTROL_FILE, "backup_label"})
 """No list of another tool names these, and a restore refuses a backup without them."""
 _READ_BYTES = 1 << 20
 _NAMED = 100
@@ -200,12 +199,12 @@ class FilesCheck:
         """Whether the file is one that a backup must have, and where it belongs."""
         if member.name in _INDISPENSABLE:
             self._seen.add(member.name)
-        if member.name != PG_CONTROL:
+        if member.name != CONTROL_FILE:
             return
         if _is_control_tar(key):
             self._has_control = True
         elif self._is_ours:
-            self._findings.add("unexpected", key, f"it holds {PG_CONTROL}, which belongs into {_CONTROL_TAR} alone")
+            self._findings.add("unexpected", key, f"it holds {CONTROL_FILE}, which belongs into {_CONTROL_TAR} alone")
 
     def _check_content(self, key: str, member: Member) -> None:
         wanted = self._files.take(member.name)
@@ -214,7 +213,7 @@ class FilesCheck:
             self._findings.add("unexpected", key, problem)
         computed = FileChecksum(wanted.checksum_algorithm if wanted is not None else "NONE")
         # WAL-G's remote mode stores the file in a part as well; what lies in the tar of its own is restored last.
-        is_control = member.name == PG_CONTROL and (_is_control_tar(key) or self._backup.engine == "wal-e")
+        is_control = member.name == CONTROL_FILE and (_is_control_tar(key) or self._backup.engine == "wal-e")
         control = bytearray()
         while view := member.read(_READ_BYTES):
             computed.update(view)
@@ -227,7 +226,7 @@ class FilesCheck:
             problem = f"its {computed.algorithm} checksum is {computed.hexdigest()} instead of {wanted.checksum}"
         else:
             if is_control and (useless := _control_problem(bytes(control), self._backup)):
-                self._findings.add("damaged", key, f"no server starts with its file {PG_CONTROL}: {useless}")
+                self._findings.add("damaged", key, f"no server starts with its file {CONTROL_FILE}: {useless}")
             return
         self._findings.add("damaged", key, f"file {member.name!r} is not what the manifest says: {problem}")
 
@@ -253,7 +252,7 @@ class FilesCheck:
                 break
             self._findings.add("missing", folder, f"the file {path!r} of the backup is in no object")
         if not self._has_control and self._is_ours and not left:
-            self._findings.add("missing", folder + _CONTROL_TAR, f"it does not hold {PG_CONTROL}")
+            self._findings.add("missing", folder + _CONTROL_TAR, f"it does not hold {CONTROL_FILE}")
 
 
 def _is_control_tar(key: str) -> bool:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.repository.tar_header import Header, TarProblem
 from pgbackup.repository.tar_read import iter_members
-from pgbackup.repository.tar_split import END_OF_TAR, PG_CONTROL, TarSplitter, is_dropped
+from pgbackup.repository.tar_split import END_OF_TAR, TarSplitter, is_dropped
 
-CONTROL = (PG_CONTROL, b"control" * 1000)
+CONTROL = (CONTROL_FILE, b"control" * 1000)
 
 
 @dataclass
@@ -132,7 +133,7 @@ def read_all(parts: list[bytearray]) -> dict[str, bytes | None]:
 _segment = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40).filter(
     lambda text: text not in (".", "..") and not is_dropped(text)
 )
-_names = st.lists(_segment, min_size=1, max_size=6).map("/".join).filter(lambda name: name != PG_CONTROL)
+_names = st.lists(_segment, min_size=1, max_size=6).map("/".join).filter(lambda name: name != CONTROL_FILE)
 
 
 @st.composite
@@ -190,12 +191,12 @@ def test_pg_control_goes_to_its_own_tar() -> None:
     sink = split({None: data})
     assert read_all(sink.parts) == {"base/1": b"1", "global/1213": b"2"}
     assert [read_ours(bytes(tar)) for tar in sink.control] == [dict([CONTROL])]
-    assert sink.files[PG_CONTROL] == CONTROL[1]
+    assert sink.files[CONTROL_FILE] == CONTROL[1]
 
 
 def test_a_tablespace_has_no_control_file_and_drops_nothing() -> None:
-    sink = split({16385: make_tar({PG_CONTROL: b"a table", "pgbackup_wal/x": b"x"})})
-    assert set(read_all(sink.parts)) == {f"pg_tblspc/16385/{PG_CONTROL}", "pg_tblspc/16385/pgbackup_wal/x"}
+    sink = split({16385: make_tar({CONTROL_FILE: b"a table", "pgbackup_wal/x": b"x"})})
+    assert set(read_all(sink.parts)) == {f"pg_tblspc/16385/{CONTROL_FILE}", "pg_tblspc/16385/pgbackup_wal/x"}
     assert not sink.control
 
 

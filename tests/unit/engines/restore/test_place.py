@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, MARKER, Claim, RestorePlace
 from pgbackup.errors import RestoreError
-from pgbackup.postgres.pg_control import CONTROL_FILE
 
 
 def _place(folder: Path, name: str = "data") -> RestorePlace:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
@@ -14,6 +14,9 @@ from pgbackup.core.schedule_spec import next_due
 
 _CRITICAL_FAILURES = 3
 _SHOWN = 3
+_SIGN_OF_LIFE = timedelta(minutes=10)
+"""It shows itself every half minute, while the store answers."""
+_STANDS_STILL = timedelta(hours=1)
 
 
 def backup_findings(
@@ -27,33 +30,81 @@ def backup_findings(
 
 
 def done_at(backup: Backup) -> datetime:
-    """When a backup was done, for the schedule: never later than the store knows of it, should a clock have been wrong.
+    """When a backup was done, for schedules: never later than the store knows of it, should a clock have been wrong.
     Otherwise one "of 2035" would count as the newest for years, and none would be missed."""
-    return min(backup.finished, backup.modified)
+    return min(time_of(backup), backup.modified)
+
+
+def first_done(backups: Iterable[Backup], now: datetime) -> datetime:
+    """From when on the schedule of what is done with backups counts until it was done once: a repository without
+    backups has nothing to be late with at ``now``."""
+    return min(map(done_at, backups), default=now)
+
+
+def is_late(catalog: Catalog, limits: HealthLimits, now: datetime) -> bool:
+    """Whether a base backup should be there and is not; unless one is just being taken, somebody has to be told."""
+    due = _due(catalog, limits)
+    return due is None or now > due + limits.backup_grace
+
+
+def _due(catalog: Catalog, limits: HealthLimits) -> datetime | None:
+    """When the next one is due after the newest that can be restored; None without one."""
+    last = _last(catalog)
+    return None if last is None else next_due(limits.schedule, last, limits.tz)
+
+
+def _last(catalog: Catalog) -> datetime | None:
+    return max((done_at(b) for b in catalog.backups if not catalog.why_not_restorable(b)), default=None)
 
 
 def _presence(view: RepositoryView, job: JobView | None, limits: HealthLimits, now: datetime) -> Iterator[Finding]:
-    catalog = view.catalog
-    finished = [done_at(b) for b in catalog.backups if not catalog.why_not_restorable(b)]
-    if not finished:
-        yield _none(catalog, None if view.had_backups else job)
+    if not is_late(view.catalog, limits, now):
         return
-    last = max(finished)
-    due = next_due(limits.schedule, last, limits.tz)
-    if now <= due + limits.backup_grace:
+    yield from _standing_still(view)
+    gets_on = _gets_on(view, job)
+    last, due = _last(view.catalog), _due(view.catalog, limits)
+    if last is None or due is None:
+        yield _none(view.catalog, gets_on=gets_on and not view.had_backups)
         return
     missed_two = now > next_due(limits.schedule, due, limits.tz) + limits.backup_grace
+    if gets_on and not missed_two:
+        return
     yield Finding(
         "backup:overdue",
-        Severity.CRITICAL if missed_two else Severity.WARNING,
-        f"the newest restorable base backup is of {_when(last)}; the next was due {_when(due)}",
-        "See the log for why none was finished, and start one with `pgbackup backup`.",
+        Severity.CRITICAL if missed_two and not gets_on else Severity.WARNING,
+        f"the newest restorable base backup is of {_when(last)}; the next was due {_when(due)}"
+        + (", and the one that runs has taken longer than the schedule allows" if gets_on else ""),
+        "Let it end; then take backups less often (PGBACKUP_SCHEDULE), or make them faster."
+        if gets_on
+        else "See the log for why none was finished, and start one with `pgbackup backup`.",
         {"age_seconds": round((now - last).total_seconds()), "overdue_seconds": round((now - due).total_seconds())},
     )
 
 
-def _none(catalog: Catalog, job: JobView | None) -> Finding:
-    if not catalog.backups and job is not None and job.running:
+def _gets_on(view: RepositoryView, job: JobView | None) -> bool:
+    """Whether a base backup is being taken that shows life and gets on. Another tool's shows nothing in the bucket, and
+    is watched by the job that runs it."""
+    if any(work.silent < _SIGN_OF_LIFE and work.still < _STANDS_STILL for work in view.under_way):
+        return True
+    return job is not None and job.running and not view.under_way
+
+
+def _standing_still(view: RepositoryView) -> Iterator[Finding]:
+    """One that shows life and does not get on hangs: at the server, at the store, or on its way to either."""
+    for work in view.under_way:
+        if work.silent < _SIGN_OF_LIFE and work.still >= _STANDS_STILL:
+            yield Finding(
+                f"backup:stands-still:{work.name}",
+                Severity.CRITICAL,
+                f"base backup {work.name} runs, and has not got on for {round(work.still.total_seconds() / 60)} min",
+                "See pg_stat_progress_basebackup on the server, and whether the store takes anything; a restart of "
+                "pgbackup begins anew.",
+                {"still_seconds": round(work.still.total_seconds())},
+            )
+
+
+def _none(catalog: Catalog, *, gets_on: bool) -> Finding:
+    if not catalog.backups and gets_on:
         return Finding(
             "backup:none",
             Severity.WARNING,
@@ -117,8 +168,8 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
         )
     if limits.verify_schedule is None or not view.catalog.backups:
         return
-    first = min(time_of(b) for b in view.catalog.backups)
-    due = next_due(limits.verify_schedule, run.finished if run else first, limits.tz)
+    since = run.finished if run else first_done(view.catalog.backups, now)
+    due = next_due(limits.verify_schedule, since, limits.tz)
     if now > due + limits.verify_grace:
         yield Finding(
             "verify:overdue",

@@ -26,6 +26,16 @@ class LastRun:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupUnderWay:
+    """A base backup that is not sealed yet, as its own note in the bucket shows it: for how long it has shown no life
+    (``silent``), and for how long it has not got on (``still``)."""
+
+    name: str
+    silent: timedelta
+    still: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryView:
     """One look at the bucket. ``other_writer`` names the live holder of the lease when it is not the one asked for;
     ``missing_bookkeeping`` the objects of ours that should be there, ``replaced`` backups and objects that are not
@@ -41,6 +51,8 @@ class RepositoryView:
     unreadable: str = ""
     had_backups: bool = False
     """Whether there were backups at an earlier look."""
+    under_way: tuple[BackupUnderWay, ...] = ()
+    """Base backups that somebody is taking; only looked for when one is late."""
 
 
 @dataclass(frozen=True, slots=True)

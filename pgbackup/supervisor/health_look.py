@@ -17,8 +17,10 @@ from datetime import UTC, datetime
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.durability import durability
 from pgbackup.core.health import durable_end, newest_restorable
-from pgbackup.core.health_facts import HealthFacts, LastRun, RepositoryView, ServerView
+from pgbackup.core.health_backups import is_late
+from pgbackup.core.health_facts import BackupUnderWay, HealthFacts, HealthLimits, LastRun, RepositoryView, ServerView
 from pgbackup.core.wal_clock import WalClock
+from pgbackup.engines.backup.intent import read_intents, store_clock
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
@@ -32,12 +34,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LookPorts:
-    """Where to look. ``lease`` is None for a command that is not the resident and calls nobody's writer another's."""
+    """Where to look. ``lease`` is None for a command that is not the resident and calls nobody's writer another's;
+    ``limits`` say when a base backup is late, and those under way are looked at."""
 
     store: ObjectStore
     watch: CatalogWatch
     open_session: Callable[[], Session]
     lease: Lease | None = None
+    limits: HealthLimits | None = None
 
 
 class HealthLook:
@@ -123,6 +127,7 @@ class HealthLook:
             unreadable = self._try_to_read()
             # One that was there is asked for until it is gone, also while nothing moves.
             other = self._other = self._other_writer() if moving or full or self._other else ""
+            under_way = self._under_way(catalog)
         except PgbackupError as exc:
             self._position = None
             return None, str(exc)
@@ -137,6 +142,7 @@ class HealthLook:
             replaced=self._replaced(catalog),
             unreadable=unreadable,
             had_backups=self._had_backups,
+            under_way=under_way,
         )
         self._had_backups |= bool(catalog.backups)
         return view, ""
@@ -183,6 +189,14 @@ class HealthLook:
 
     def _read_what_rarely_changes(self) -> None:
         self._verification = read_last_run(self._ports.store, keys.VERIFICATION)
+
+    def _under_way(self, catalog: Catalog) -> tuple[BackupUnderWay, ...]:
+        limits = self._ports.limits
+        if limits is None or not is_late(catalog, limits, datetime.now(UTC)):
+            return ()
+        now = store_clock(self._ports.store)
+        intents = (each for each in read_intents(self._ports.store) if catalog.backup(each.intent.backup) is None)
+        return tuple(each.under_way(now) for each in intents)
 
     def _other_writer(self) -> str:
         lease = self._ports.lease

@@ -259,10 +259,10 @@ class Resident:
 
     def _health_watch(self, backups: ScheduledJob) -> HealthWatch:
         clock = SharedWalClock()
-        ports = LookPorts(self._store, CatalogWatch(self._store, self._codec), self._session, self._lease)
+        limits = from_settings.limits(self._settings)
+        ports = LookPorts(self._store, CatalogWatch(self._store, self._codec), self._session, self._lease, limits)
         look = HealthLook(ports, clock)
         sources = HealthSources(look=look.look, backups=backups.view, others=self._findings, publish=self._publish)
-        limits = from_settings.limits(self._settings)
         interval = self._settings.health_interval.total_seconds()
         watch = HealthWatch(sources, limits, self.progress, clock, interval_seconds=interval)
 

@@ -48,7 +48,8 @@ def look_once(
     settings: Settings, store: ObjectStore, codec: Codec, open_session: Callable[[], Session]
 ) -> StatusSnapshot:
     """What the verdict is now. Parts that cannot be looked at are findings, not errors."""
-    looking = HealthLook(LookPorts(store, CatalogWatch(store, codec), open_session), WalClock())
+    ports = LookPorts(store, CatalogWatch(store, codec), open_session, limits=limits(settings))
+    looking = HealthLook(ports, WalClock())
     guard = SlotGuard(open_session, settings.slot)
     for left in reversed(range(_LOOKS)):
         facts = looking.look()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,7 +44,7 @@ class Watched:
         self.server = server
         self.store = MemoryStore()
         self.clock = WalClock()
-        ports = LookPorts(
+        self.ports = ports = LookPorts(
             self.store, CatalogWatch(self.store, ZSTD), self.session, Lease(self.store, writer="test", host="here")
         )
         self._look = HealthLook(ports, self.clock)
@@ -260,3 +262,56 @@ def test_a_server_that_was_set_back_is_red(watched: Watched, make_server: Server
     server.stop()
     watched.server = make_server.over(snapshot)
     assert "wal:server-behind-repository" in watched.finding_keys()
+
+
+def test_a_backup_under_way_is_seen_only_when_one_is_late(watched: Watched) -> None:
+    """A real base backup that is held up at the store, looked at from outside: by its note, not by its process."""
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        late = replace(LIMITS, backup_grace=timedelta(hours=-1.5))
+        ports = replace(watched.ports, limits=late)
+        looking = HealthLook(ports, watched.clock)
+        assert "backup:overdue" in {f.key for f in evaluate(looking.look(), late, datetime.now(UTC)).findings}
+        watched.server.execute("CREATE TABLE more AS SELECT generate_series(1, 1000)")
+        with held_up(watched.store) as at_work:
+            thread = threading.Thread(target=take, args=(watched.server, watched.store), daemon=True)
+            thread.start()
+            assert at_work.wait(20)
+            facts = looking.look()
+            assert facts.repository is not None
+            (work,) = facts.repository.under_way
+            assert work.silent < timedelta(minutes=1)
+            assert "backup:overdue" not in {f.key for f in evaluate(facts, late, datetime.now(UTC)).findings}
+            assert HealthLook(watched.ports, watched.clock).look().repository.under_way == ()  # type: ignore[union-attr]
+        thread.join(30)
+        facts = looking.look()
+        assert facts.repository is not None
+        assert facts.repository.under_way == (), "it is sealed"
+
+
+@contextmanager
+def held_up(store: MemoryStore) -> Iterator[threading.Event]:
+    """Parts of base backups wait while the block runs; the event is set when one does."""
+    at_work, go_on = threading.Event(), threading.Event()
+    original = store.start_upload, store.put_if_absent
+
+    def wait(key: str) -> None:
+        if "tar_partitions" in key:
+            at_work.set()
+            go_on.wait(60)
+
+    def start_upload(key: str) -> object:
+        wait(key)
+        return original[0](key)
+
+    def put_if_absent(key: str, data: bytes) -> bool:
+        wait(key)
+        return original[1](key, data)
+
+    store.start_upload, store.put_if_absent = start_upload, put_if_absent  # type: ignore[method-assign,assignment]
+    try:
+        yield at_work
+    finally:
+        go_on.set()
+        store.start_upload, store.put_if_absent = original  # type: ignore[method-assign]

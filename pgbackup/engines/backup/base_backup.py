@@ -183,6 +183,7 @@ class _Backup:
             concurrency=request.upload_concurrency, progress=self._progress, stop=self._stop,
         )  # fmt: skip
         intent.under_way = lambda: copy.uploads.under_way
+        intent.progress = lambda: copy.got_to
         self._progress.start(f"base backup {name}", start.estimated_bytes)
         try:
             request.wal.begin(start.timeline, start.start_lsn, self._server.facts.segment_bytes)

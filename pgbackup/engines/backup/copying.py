@@ -88,6 +88,12 @@ class BackupCopy:
         self.uploads.write(keys.files_metadata(self._backup), _batched(names))
         return Copied(end, len(self._pipeline.files), self._pipeline.raw_bytes, tars, self.uploads.stored)
 
+    @property
+    def got_to(self) -> tuple[int, int]:
+        """Bytes received and objects stored: what stands still is one that hangs, for the one is held up by the other.
+        For any thread."""
+        return self._pipeline.raw_bytes, len(self.uploads.stored)
+
     def close(self) -> bool:
         """Stop the threads. Returns whether nothing of an unfinished copy can arrive in the store any more."""
         ended = self._pipeline.abandon()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from pgbackup.core.health_facts import BackupUnderWay
 from pgbackup.engines.presence.owner import Owner
 from pgbackup.errors import BackupError, CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.repository import keys
@@ -34,7 +35,11 @@ Life = Literal["alive", "silent", "abandoned"]
 
 @dataclass(frozen=True)
 class Intent:
-    """``uploads``: key and id of multipart uploads under way. ``seal``: what the seal needs, once the copy is there."""
+    """``uploads``: key and id of multipart uploads under way. ``seal``: what the seal needs, once the copy is there.
+
+    ``advanced``: when the copy last got on, ``beat``: when the note was written, both by its writer's clock; None where
+    the note does not say.
+    """
 
     backup: str
     owner: Owner
@@ -42,16 +47,20 @@ class Intent:
     start_lsn: str
     uploads: list[list[str]] = field(default_factory=list)
     seal: dict[str, Any] | None = None
+    advanced: datetime | None = None
+    beat: datetime | None = None
 
     def encode(self) -> bytes:
         """The document as stored; its time changes with every heartbeat, and with it the etag."""
+        now = datetime.now(UTC)
         document = {
             "format": 1,
             "backup": self.backup,
             "owner": self.owner.document(),
             "timeline": self.timeline,
             "start_lsn": self.start_lsn,
-            "heartbeat": datetime.now(UTC).isoformat(),
+            "heartbeat": now.isoformat(),
+            "advanced": (self.advanced or now).isoformat(),
             "uploads": self.uploads,
             "seal": self.seal,
         }
@@ -67,7 +76,10 @@ class Intent:
                 raise ValueError("a field is not what it should be")
             uploads = [[str(upload_key), str(upload_id)] for upload_key, upload_id in fields["uploads"]]
             owner = Owner.parse(fields["owner"])
-            return cls(fields["backup"], owner, int(fields["timeline"]), str(fields["start_lsn"]), uploads, seal)
+            return cls(
+                fields["backup"], owner, int(fields["timeline"]), str(fields["start_lsn"]), uploads, seal,
+                _moment(fields.get("advanced")), _moment(fields.get("heartbeat")),
+            )  # fmt: skip
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
             raise CorruptObject(key, f"not the intent of a backup ({exc})") from exc
 
@@ -80,6 +92,12 @@ class StoredIntent:
     intent: Intent
     etag: str
     modified: datetime
+
+    def under_way(self, now: datetime) -> BackupUnderWay:
+        """What health judges by, at ``now`` (the store's clock)."""
+        silent, intent = max(now - self.modified, timedelta(0)), self.intent
+        still = intent.beat - intent.advanced if intent.beat and intent.advanced else timedelta(0)
+        return BackupUnderWay(intent.backup, silent, silent + max(still, timedelta(0)))
 
     def life(self, host: str, now: datetime) -> Life:
         """What ``host`` may conclude at ``now`` (the store's clock)."""
@@ -118,6 +136,14 @@ def _read(store: ObjectStore, info: ObjectInfo) -> StoredIntent | None:
     return StoredIntent(info.key, Intent.decode(info.key, data), etag, info.modified)
 
 
+def _moment(text: object) -> datetime | None:
+    """Raises ValueError or TypeError; None for what is not there."""
+    moment = None if text is None else datetime.fromisoformat(str(text))
+    if moment is not None and moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment
+
+
 def store_clock(store: ObjectStore) -> datetime:
     """The time by which ages are judged: the store's, where it has one."""
     return store.clock() or datetime.now(UTC)
@@ -132,6 +158,9 @@ class OwnIntent:
         self._intent = intent
         self.under_way: Callable[[], list[list[str]]] | None = None
         """Asked at every heartbeat for the multipart uploads under way."""
+        self.progress: Callable[[], object] | None = None
+        """Asked at every heartbeat for anything that differs when the copy has got on."""
+        self._progress: object = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._lost = threading.Event()
@@ -146,7 +175,7 @@ class OwnIntent:
     @classmethod
     def take_over(cls, store: ObjectStore, found: StoredIntent, owner: Owner) -> OwnIntent | None:
         """Make a found intent ours, or None when it has changed meanwhile."""
-        intent = replace(found.intent, owner=owner)
+        intent = replace(found.intent, owner=owner, advanced=datetime.now(UTC))
         return cls(store, found.key, intent) if store.replace(found.key, intent.encode(), found.etag) else None
 
     @property
@@ -162,14 +191,22 @@ class OwnIntent:
                 hint="Look at the connection to the store; the next backup starts anew.",
             )
 
-    def update(self, *, uploads: list[list[str]] | None = None, seal: dict[str, Any] | None = None) -> None:
-        """Store the intent, changed or as it is. Raises BackupError when it is not ours any more."""
+    def update(
+        self,
+        *,
+        uploads: list[list[str]] | None = None,
+        seal: dict[str, Any] | None = None,
+        advanced: datetime | None = None,
+    ) -> None:
+        """Store the intent, changed or as it is; ``advanced`` says that the work has got on, and when (now, where it
+        has got to the seal). Raises BackupError when it is not ours any more."""
         with self._lock:
             self.check()
             intent = replace(
                 self._intent,
                 uploads=self._intent.uploads if uploads is None else uploads,
                 seal=self._intent.seal if seal is None else seal,
+                advanced=advanced or (self._intent.advanced if seal is None else datetime.now(UTC)),
             )
             try:
                 data, etag = self._store.get_with_etag(self._key)
@@ -198,8 +235,14 @@ class OwnIntent:
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
-                self.update(uploads=self.under_way() if self.under_way is not None else None)
+                uploads = self.under_way() if self.under_way is not None else None
+                self.update(uploads=uploads, advanced=self._advanced())
             except BackupError:
                 return
             except PgbackupError as exc:
                 _log.warning("the heartbeat of backup %s could not be stored: %s", self._intent.backup, exc)
+
+    def _advanced(self) -> datetime | None:
+        """Now, when the copy has got on since the last time; otherwise what was said then holds."""
+        before, self._progress = self._progress, self.progress() if self.progress is not None else None
+        return datetime.now(UTC) if self._progress != before or self._intent.advanced is None else None

@@ -16,7 +16,7 @@ from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import LastRun
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.expire.expire import ExpiryReport, ExpiryRequest, run_expiry
-from pgbackup.engines.expire.record import read_record
+from pgbackup.engines.expire.record import last_expiry, read_record
 from pgbackup.errors import BackupError
 from pgbackup.repository.catalog_reader import read_catalog
 
@@ -61,11 +61,11 @@ class ExpireJob:
             own = self._ended
         request = self._request()
         record = read_record(request.store)
-        moments = [m for m in (record.when if record else None, own) if m is not None]
-        if moments:
-            return max(moments)
-        catalog = read_catalog(request.store, request.codec, with_marks=False)
-        return min((backup.finished for backup in catalog.backups), default=datetime.now(UTC))
+        if record is None and own is not None:
+            return own
+        backups = read_catalog(request.store, request.codec, with_marks=False).backups if record is None else ()
+        last = last_expiry(record, backups, datetime.now(UTC))
+        return last if own is None else max(last, own)
 
     def work(self, stop: StopSignal) -> str:
         """Plan and remove; returns why it refused. Raises BackupError when it ended early, what the store raises."""

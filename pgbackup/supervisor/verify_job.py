@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from pgbackup.core.health_backups import first_done
 from pgbackup.core.health_facts import LastRun
 from pgbackup.engines.base import SilentProgress, StopSignal
 from pgbackup.engines.verify.verify import VerifyReport, choose_backup, verify_backup
@@ -33,9 +34,8 @@ class VerifyJob:
         run = read_last_run(self._store, keys.VERIFICATION)
         if run is not None:
             return run.finished
-        catalog = read_catalog(self._store, self._codec, with_marks=False)
         # The first one is due a period of the schedule after the first backup, not at once.
-        return min((backup.finished for backup in catalog.backups), default=datetime.now(UTC))
+        return first_done(read_catalog(self._store, self._codec, with_marks=False).backups, datetime.now(UTC))
 
     def work(self, stop: StopSignal) -> str:
         """Verify and record; returns the damage it found."""

@@ -19,7 +19,7 @@ from pgbackup.core.stop import StopSignal
 from pgbackup.engines.backup.intent import store_clock
 from pgbackup.engines.expire import objects
 from pgbackup.engines.expire.objects import ExpiryStopped, Removed, Remover
-from pgbackup.engines.expire.record import ExpiryRecord, read_record
+from pgbackup.engines.expire.record import ExpiryRecord, last_expiry, read_record
 from pgbackup.errors import BackupError, CorruptObject
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
@@ -161,7 +161,9 @@ class _Execution:
         stopped = ""
         try:
             self._remover.ask()
-            self._write_record(self._unfinished | {b.name for b in self._plan.removed}, self._last_done())
+            # One that breaks off in the middle is not done.
+            last = last_expiry(self._seen.record, self._seen.catalog.backups, self._seen.now)
+            self._write_record(self._unfinished | {b.name for b in self._plan.removed}, last)
             self._remove_backups()
             self._remove_wal()
             self._write_record(self._unfinished, self._seen.now)
@@ -241,12 +243,6 @@ class _Execution:
         for timeline in self._plan.histories:
             self._remover.remove(objects.history_objects(self._store, timeline))
         self._remover.remove(objects.mark_objects(self._store, self._plan.marks))
-
-    def _last_done(self) -> datetime:
-        """What the record says until this one has ended: one that breaks off in the middle is not done."""
-        if self._seen.record is not None:
-            return self._seen.record.when
-        return min((backup.finished for backup in self._seen.catalog.backups), default=self._seen.now)
 
     def _write_record(self, removing: set[str], when: datetime) -> None:
         catalog, last = self._seen.catalog, self._seen.record

@@ -7,10 +7,12 @@ tell a backup that expiry removed (perhaps interrupted) from one that vanished, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pgbackup.core.backup import Backup
+from pgbackup.core.health_backups import first_done
 from pgbackup.core.retention import LastListing
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
@@ -64,3 +66,8 @@ def read_record(store: ObjectStore) -> ExpiryRecord | None:
         frozenset(fields.texts("removing")),
         removed if isinstance(removed, dict) else {},
     )
+
+
+def last_expiry(record: ExpiryRecord | None, backups: Iterable[Backup], now: datetime) -> datetime:
+    """When expiry was last done, for its schedule; before the first one, what ``first_done`` says."""
+    return record.when if record is not None else first_done(backups, now)

@@ -13,11 +13,12 @@ from pgbackup.core.timeline import TimelineHistory
 @dataclass(frozen=True, slots=True)
 class BranchProblem:
     """``text`` is for people; ``timeline`` the other branch; ``left_behind`` when it is an ancestor's WAL past our
-    fork, else a newer timeline that leaves ours behind."""
+    fork, else a newer timeline that leaves ours behind. ``chosen``: somebody had set the recovery target there."""
 
     timeline: int
     left_behind: bool
     text: str
+    chosen: bool = False
 
 
 def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -> list[BranchProblem]:
@@ -36,7 +37,11 @@ def branch_problems(catalog: Catalog, history: TimelineHistory, position: Lsn) -
                 f"the repository holds WAL of timeline {timeline} to {end}, past the fork at {fork}: "
                 f"timeline {history.timeline} does not have what was committed there"
             )
-            problems.append(BranchProblem(timeline, True, text))
+            ended = next((each for each in history.ancestors if each.fork == fork), None)
+            chosen = ended is not None and ended.was_chosen
+            if ended is not None and chosen:
+                text += f"; recovery was told to end there ({ended.reason})"
+            problems.append(BranchProblem(timeline, True, text, chosen))
     for timeline, other in sorted(catalog.histories.items()):
         if timeline <= history.timeline or not other.includes(history.timeline):
             continue

@@ -151,7 +151,11 @@ def _other_branch(newest: Backup, server: ServerView) -> Finding:
 
 
 def _branches(catalog: Catalog, server: ServerView, newest: Backup | None) -> Iterator[Finding]:
-    """WAL left behind on an ancestor is told until a base backup of the new timeline is there: it stays restorable."""
+    """WAL left behind on an ancestor is told until a base backup of the new timeline is there: it stays restorable.
+
+    Where a recovery target was set, leaving it is what somebody wanted, and what the new timeline writes is recovered
+    from the older backups as well: no emergency, but not green before that backup, which starts at once.
+    """
     history = server.history or catalog.history(server.timeline)
     for problem in branch_problems(catalog, history, server.position):
         if problem.left_behind and newest is not None and newest.timeline == server.timeline:
@@ -159,9 +163,12 @@ def _branches(catalog: Catalog, server: ServerView, newest: Backup | None) -> It
         kind = "left-behind" if problem.left_behind else "promoted-elsewhere"
         yield Finding(
             f"branch:{kind}:{problem.timeline}",
-            Severity.CRITICAL,
+            Severity.WARNING if problem.chosen else Severity.CRITICAL,
             problem.text,
-            "Make sure which server is the primary; commits on the other branch stay restorable with --timeline.",
+            f"If that was meant, wait for the base backup that was started; --timeline {problem.timeline} restores the "
+            "other branch."
+            if problem.chosen
+            else "Make sure which server is the primary; commits on the other branch stay restorable with --timeline.",
             {"timeline": server.timeline, "other_timeline": problem.timeline, "server_lsn": str(server.position)},
         )
 

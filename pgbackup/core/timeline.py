@@ -29,6 +29,15 @@ class Ancestor:
     fork: Lsn
     reason: str = ""
 
+    @property
+    def was_chosen(self) -> bool:
+        """Whether recovery ended at a target that somebody had set: what lies behind it was left on purpose.
+
+        The server writes so (xlogrecovery.c, getRecoveryStopReason); after a promotion and at the end of the archive
+        it is ``no recovery target specified``.
+        """
+        return self.reason.startswith(("before ", "after ", "at restore point ", "reached consistency"))
+
 
 @dataclass(frozen=True, slots=True)
 class TimelineHistory:

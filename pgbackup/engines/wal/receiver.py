@@ -198,7 +198,7 @@ class WalReceiver:
             )
             store_histories(self._shipping, catalog, connection, history)
             for problem in branch_problems(catalog, history, identity.flush_lsn):
-                _log.error("%s", problem.text)
+                _log.log(logging.WARNING if problem.chosen else logging.ERROR, "%s", problem.text)
             self._lease.acquire(facts.system_identifier, identity.timeline)
             starts = plan_stream_start(
                 catalog, history, restart_lsn, facts.redo_lsn, pieces=self._flush_seconds is not None

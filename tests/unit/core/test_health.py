@@ -138,6 +138,27 @@ def test_wal_left_behind_is_told_until_the_new_timeline_has_a_backup() -> None:
     assert judged(replace(with_catalog(both), server=on_two)).verdict == "ok"
 
 
+@pytest.mark.parametrize(
+    ("reason", "severity"),
+    [
+        ("no recovery target specified", Severity.CRITICAL),
+        ("", Severity.CRITICAL),
+        ("before 2026-01-31 12:00:00.5+00", Severity.WARNING),
+        ("after LSN 0/1400000", Severity.WARNING),
+        ("before transaction 742", Severity.WARNING),
+        ('at restore point "before the migration"', Severity.WARNING),
+        ("reached consistency", Severity.WARNING),
+    ],
+)
+def test_leaving_wal_behind_on_purpose_is_no_emergency(reason: str, severity: Severity) -> None:
+    fork = [(2, f"1\t{at(20)}\t{reason}\n")]
+    found = catalog([backup(10.1, 11.5, minute=60)], {1: range(3, 22), 2: range(20, 21)}, forks=fork)
+    on_two = server(timeline=2, position=at(21), position_after=at(21))
+    (finding,) = judged(replace(with_catalog(found), server=on_two)).findings
+    assert (finding.key, finding.severity) == ("branch:left-behind:1", severity)
+    assert ("recovery was told to end there" in finding.summary) == (severity is Severity.WARNING)
+
+
 def test_a_newer_timeline_than_the_server_s_is_critical() -> None:
     made = catalog([backup(10.1, 11.5, minute=60)], {1: range(3, 21)}, {(1, 21): 0.5}, forks=[(2, f"1\t{at(20)}\tx\n")])
     assert "branch:promoted-elsewhere:2" in keys(judged(with_catalog(made)))

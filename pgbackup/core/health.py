@@ -16,6 +16,7 @@ from pgbackup.core.gap_findings import gap_findings
 from pgbackup.core.health_backups import backup_findings, done_at
 from pgbackup.core.health_facts import Health, HealthFacts, HealthLimits, RepositoryView, ServerView, Window
 from pgbackup.core.health_wal import wal_findings
+from pgbackup.core.jitter import jitter
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.schedule_spec import next_due
 
@@ -52,9 +53,15 @@ def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
         durable=reach.end if reach else None,
         last_backup=newest.name if newest else "",
         last_backup_finished=newest.finished if newest else None,
-        next_due=next_due(limits.schedule, done_at(newest), limits.tz) if newest else now,
+        next_due=_next_due(newest, limits) if newest else now,
         facts=facts,
     )
+
+
+def _next_due(newest: Backup, limits: HealthLimits) -> datetime:
+    """When the next backup begins, as the schedule has it and this cluster delays it."""
+    due = next_due(limits.schedule, done_at(newest), limits.tz)
+    return due + jitter(limits.cluster, due, limits.schedule_jitter)
 
 
 def newest_restorable(catalog: Catalog) -> Backup | None:

@@ -123,7 +123,8 @@ class HealthFacts:
 
 @dataclass(frozen=True, slots=True)
 class HealthLimits:
-    """When something is worth a finding. The schedules and their time zone say when work is overdue."""
+    """When something is worth a finding. The schedules and their time zone say when work is overdue; by up to
+    ``schedule_jitter`` this ``cluster`` delays it."""
 
     schedule: ScheduleSpec
     tz: tzinfo
@@ -135,6 +136,8 @@ class HealthLimits:
     skew_warning: timedelta = timedelta(seconds=30)
     skew_critical: timedelta = timedelta(minutes=10)
     silence_critical: timedelta = timedelta(minutes=2)
+    cluster: str = ""
+    schedule_jitter: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ def limits(settings: Settings) -> HealthLimits:
         rpo_critical=max(settings.rpo_critical, settings.rpo_warning),
         backup_grace=timedelta(hours=2) + late,
         verify_grace=timedelta(days=1) + late,
+        cluster=settings.cluster_name,
+        schedule_jitter=late,
     )
 
 

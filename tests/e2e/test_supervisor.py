@@ -11,11 +11,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pgbackup.core.jitter import jitter
+from pgbackup.core.schedule_spec import ScheduleSpec, next_due
 from pgbackup.postgres.throwaway import ThrowawayServer
 from tests.fix_app import MakeProgram, Program, Resident
 from tests.fix_postgres import ServerFactory
@@ -64,6 +67,27 @@ def empty(program: Program) -> None:
 
 def alerts(receiver: Receiver) -> list[dict[str, Any]]:
     return [json.loads(request.body) for request in receiver.requests if request.path == "/hook"]
+
+
+def test_a_fleet_s_delay_is_in_what_a_running_process_plans(server: ThrowawayServer, make_program: MakeProgram) -> None:
+    """The moment is the schedule's and this cluster's delay: the same in `run`, after a restart, and in `status`."""
+    program = make_program(
+        server, **WATCHED, PGBACKUP_SCHEDULE="daily at 12:00", PGBACKUP_SCHEDULE_JITTER="5h", PGBACKUP_CLUSTER="one"
+    )
+    planned = set()
+    for _ in range(2):
+        resident = program.run()
+        (backup,) = program.wait_backups()
+        wait_ready(resident, 200)
+        planned.add(json.loads(page(resident, "/status.json")[1])["backups"]["next_due"])
+        planned.add(json.loads(program._ended("status", "--json").stdout)["backups"]["next_due"])
+        resident.terminate()
+    finished = datetime.fromisoformat(backup["finished"])
+    due = next_due(ScheduleSpec.parse("daily at 12:00"), finished, UTC)
+    delayed = due + jitter("one", due, timedelta(hours=5))
+    assert delayed > due
+    shown = delayed.replace(microsecond=delayed.microsecond // 1000 * 1000)
+    assert {datetime.fromisoformat(text) for text in planned} == {shown}
 
 
 def test_green_then_the_bucket_is_emptied(

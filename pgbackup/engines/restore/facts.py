@@ -21,6 +21,7 @@ from pgbackup.core.timeline import TimelineHistory
 from pgbackup.engines.wal.read import WalReader
 from pgbackup.errors import ObjectMissing
 from pgbackup.repository import keys
+from pgbackup.repository.confirmed_notes import read_note
 from pgbackup.repository.wal_listing import chain_end
 from pgbackup.storage.base import ObjectStore
 
@@ -40,13 +41,8 @@ class Bookkeeping:
 
 def read_bookkeeping(store: ObjectStore) -> Bookkeeping:
     """The last notes of whoever shipped WAL."""
-    status, lease = _document(store, keys.STATUS), _document(store, keys.LEASE)
-    confirmed: tuple[int, Lsn] | None = None
-    try:
-        confirmed = int(str(status["timeline"])), Lsn.parse(str(status["confirmed"]))
-    except (KeyError, ValueError):
-        if status:
-            _log.warning("%s cannot be understood", keys.STATUS)
+    note, lease = read_note(store), _document(store, keys.LEASE)
+    confirmed = (note.timeline, note.confirmed) if note is not None else None
     timeline = lease.get("timeline", confirmed[0] if confirmed else None)
     return Bookkeeping(confirmed, timeline if isinstance(timeline, int) else None)
 

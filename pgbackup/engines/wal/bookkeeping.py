@@ -6,7 +6,6 @@ restore to say what it should find; losing one loses no WAL, so a failure here i
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -14,11 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
 
+from pgbackup.core.confirmed_note import ConfirmedNote
 from pgbackup.core.durable_moment import WalMoment
 from pgbackup.core.lsn import Lsn
 from pgbackup.errors import PgbackupError
 from pgbackup.postgres.wire import clock_to_datetime
 from pgbackup.repository import keys
+from pgbackup.repository.confirmed_notes import write_note
 from pgbackup.storage.base import ObjectStore
 
 NOTE_SECONDS = 60.0
@@ -31,12 +32,21 @@ RunQuietly = Callable[[Callable[[], None]], "Future[None]"]
 
 
 class WalBookkeeping:
-    """Writes ``status.json`` and time marks. ``on_note`` runs with every note (the lease's heartbeat)."""
+    """Writes ``status.json`` and time marks. ``on_note`` runs with every note (the lease's heartbeat); ``leads`` says
+    whether the lease is the writer's own."""
 
-    def __init__(self, store: ObjectStore, *, writer: str, on_note: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        writer: str,
+        on_note: Callable[[int], None] | None = None,
+        leads: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._store = store
         self._writer = writer
         self._on_note = on_note
+        self._leads = leads
         self._next = self._next_idle = time.monotonic()
         self._next_position = self._next + NOTE_SECONDS
         self._noted: tuple[int, Lsn] = (0, Lsn(0))
@@ -70,23 +80,16 @@ class WalBookkeeping:
 
     def _start(self, run: RunQuietly, timeline: int, confirmed: Lsn, moment: WalMoment | None) -> Future[None]:
         self._noted = (timeline, confirmed)
-        return run(lambda: self._write(timeline, confirmed, moment))
+        note = ConfirmedNote(timeline, confirmed, datetime.now(UTC))
+        return run(lambda: self._write(note, moment))
 
-    def _write(self, timeline: int, confirmed: Lsn, proven: WalMoment | None) -> None:
+    def _write(self, note: ConfirmedNote, proven: WalMoment | None) -> None:
         moment = clock_to_datetime(proven.clock) if proven else None
-        status = {
-            "format": 1,
-            "writer": self._writer,
-            "timeline": timeline,
-            "confirmed": str(confirmed),
-            "server_time": moment.isoformat() if moment else None,
-            "written": datetime.now(UTC).isoformat(),
-        }
         try:
-            self._store.put(keys.STATUS, json.dumps(status).encode())
+            write_note(self._store, note, writer=self._writer, server_time=moment, leads=self._leads)
             if moment and proven:
-                self._store.put_if_absent(keys.mark(moment, timeline, proven.lsn), b"")
+                self._store.put_if_absent(keys.mark(moment, note.timeline, proven.lsn), b"")
             if self._on_note is not None:
-                self._on_note(timeline)
+                self._on_note(note.timeline)
         except PgbackupError as exc:
             _log.warning("bookkeeping could not be written: %s", exc)

@@ -287,7 +287,11 @@ class WalReceiver:
         def renew(timeline: int) -> None:
             self._lease.acquire(facts.system_identifier, timeline)
 
-        return WalBookkeeping(self._store, writer=self._options.writer, on_note=renew)
+        def leads() -> bool:
+            stored = self._lease.read()
+            return stored is not None and self._lease.is_ours(stored[0])
+
+        return WalBookkeeping(self._store, writer=self._options.writer, on_note=renew, leads=leads)
 
     def _claim(self, history: TimelineHistory, facts: ServerFacts) -> TimelineClaim | None:
         if history.timeline == 1:

@@ -1,9 +1,9 @@
 """The catalog kept up to date with few LIST requests: only what is new is listed, everything once in a while.
 
-New WAL sorts after old WAL, so a listing that begins at the newest whole segment shows all that came since, and shows
-that this segment is still there. Beside that each look walks on through everything that is stored (bucket_audit.py), a
-LIST of a thousand objects at a time. What does not fit (an object is gone, or is another one) is answered with a full
-listing at once, and so is an age of ``full_seconds``.
+New WAL sorts after old WAL, so a listing that begins a little before the newest whole segment shows all that came
+since, also what was missing there because several segments are uploaded at once. Beside that each look walks on through
+everything that is stored (bucket_audit.py), a LIST of a thousand objects at a time. What does not fit (an object is
+gone, or is another one) is answered with a full listing at once, and so is an age of ``full_seconds``.
 
 While nothing moves a look is one LIST: the walk, which in a repository of less than a thousand objects shows all of it;
 in a larger one it takes turns with WAL, backups and bookkeeping, so an emptied bucket is seen at the next look.
@@ -12,6 +12,7 @@ in a larger one it takes turns with WAL, backups and bookkeeping, so an emptied 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -29,6 +30,8 @@ from pgbackup.storage.base import ObjectStore
 
 FULL_SECONDS = 3600.0
 _PAGES_MOVING = 2
+_LISTED_AGAIN = 64
+"""Whole segments, the newest ones: more than are ever on their way, and with what is new still one LIST."""
 _OURS = (keys.CLUSTER,)
 """Bookkeeping that is there as soon as anything was shipped, and stays."""
 
@@ -133,25 +136,30 @@ class CatalogWatch:
         self._whole = {name: whole.get(name, folder) for name, folder in self._whole.items() if name in folders} | whole
 
     def _refresh_wal(self, known: Catalog) -> Catalog | None:
-        newest = _newest_segment(known)
-        if newest is None:
+        timeline = _newest_timeline(known)
+        if timeline is None:
             return None
-        infos = self._store.list(keys.WAL, start_after=_just_before(newest))
+        again = known.segments[timeline][-_LISTED_AGAIN:]
+        first = SegmentName(timeline, again[0], known.segment_bytes)
+        infos = self._store.list(keys.WAL, start_after=_just_before(first))
         listed = read_wal_listing(infos, known.segment_bytes)
-        if newest.number not in listed.segments.get(newest.timeline, ())[:1]:
+        there = listed.segments.get(timeline, ())
+        if not set(again) <= set(there):
             return None
-        if listed.segments[newest.timeline][-1] - newest.number >= len(listed.segments[newest.timeline]):
+        new = [number for number in there if number > again[-1]]
+        if new and new[-1] - again[-1] > len(new):
             # A hole among the new ones: the ledger of gaps may say why.
             return None
-        if any(timeline > newest.timeline and timeline not in listed.histories for timeline in known.histories):
+        if any(newer > timeline and newer not in listed.histories for newer in known.histories):
             return None
-        return self._with_wal(known, newest, listed)
+        return self._with_wal(known, first, listed)
 
-    def _with_wal(self, known: Catalog, newest: SegmentName, listed: WalListing) -> Catalog:
+    def _with_wal(self, known: Catalog, first: SegmentName, listed: WalListing) -> Catalog:
+        """``listed``: everything from ``first`` on."""
         segments = dict(known.segments)
         for timeline, numbers in listed.segments.items():
             segments[timeline] = _joined(segments.get(timeline, ()), numbers)
-        tails = {name: end for name, end in known.tails.items() if str(name) < str(newest)}
+        tails = {name: end for name, end in known.tails.items() if str(name) < str(first)}
         histories = {**known.histories, **self._reader.read_histories(listed.histories)}
         return replace(known, segments=segments, tails=tails | dict(listed.tails), histories=histories)
 
@@ -196,12 +204,9 @@ def _with_problem_of(backup: Backup, known: Catalog) -> Backup:
     return replace(backup, problem=backup.problem or (before.problem if before else ""))
 
 
-def _newest_segment(catalog: Catalog) -> SegmentName | None:
-    with_any = [timeline for timeline, numbers in catalog.segments.items() if numbers]
-    if not with_any:
-        return None
-    timeline = max(with_any)
-    return SegmentName(timeline, catalog.segments[timeline][-1], catalog.segment_bytes)
+def _newest_timeline(catalog: Catalog) -> int | None:
+    """The newest timeline with whole segments."""
+    return max((timeline for timeline, numbers in catalog.segments.items() if numbers), default=None)
 
 
 def _just_before(segment: SegmentName) -> str:
@@ -210,10 +215,8 @@ def _just_before(segment: SegmentName) -> str:
     return f"{name[:-1]}{chr(ord(name[-1]) - 1)}~"
 
 
-def _joined(known: Sequence[int], new: Sequence[int]) -> Sequence[int]:
-    """``new`` begins at or after the last of ``known``."""
-    if not known:
-        return new
-    joined = array("Q", known)
-    joined.extend(number for number in new if number > known[-1])
+def _joined(known: Sequence[int], listed: Sequence[int]) -> Sequence[int]:
+    """``listed``: all from its first number on."""
+    joined = array("Q", known[: bisect_left(known, listed[0])])
+    joined.extend(listed)
     return joined

@@ -58,6 +58,21 @@ def test_what_is_new_is_seen_without_listing_everything(made: MadeRepository) ->
     assert catalog == read_catalog(made.store, made.codec)
 
 
+def test_a_segment_that_comes_after_later_ones_is_seen_at_the_next_look(made: MadeRepository) -> None:
+    """Several are uploaded at once. In a large repository the walk comes by much later, and until then a hole would be
+    told that is none, and a base backup taken because of it."""
+    for number in range(4, 4000):
+        if number not in (3960, 3998):
+            made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
+    watch = watching(made)
+    for look, number in enumerate((3998, 3960), start=1):
+        made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
+        catalog, full = watch.look(60.0 * look, moving=True)
+        assert not full
+        assert catalog == read_catalog(made.store, made.codec)
+    assert not catalog.gaps(1)
+
+
 def test_at_rest_a_look_costs_one_list_and_no_reading(made: MadeRepository) -> None:
     watch = watching(made)
     made.store.calls.clear()

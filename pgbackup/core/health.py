@@ -65,8 +65,8 @@ def _next_due(newest: Backup, limits: HealthLimits) -> datetime:
 
 
 def newest_restorable(catalog: Catalog) -> Backup | None:
-    """The restorable backup that finished last."""
-    for backup in sorted(catalog.backups, key=lambda b: b.finished, reverse=True):
+    """The restorable backup that was done last."""
+    for backup in sorted(catalog.backups, key=done_at, reverse=True):
         if not catalog.why_not_restorable(backup):
             return backup
     return None

@@ -30,8 +30,8 @@ def backup_findings(
 
 
 def done_at(backup: Backup) -> datetime:
-    """When a backup was done, for schedules: never later than the store knows of it, should a clock have been wrong.
-    Otherwise one "of 2035" would count as the newest for years, and none would be missed."""
+    """When a backup was done: never later than the store knows of it, should a clock have been wrong. Otherwise one "of
+    2035" would count as the newest for years, none would be missed, and no newer one be verified."""
     return min(time_of(backup), backup.modified)
 
 
@@ -125,7 +125,7 @@ def _damaged(catalog: Catalog) -> Iterator[Finding]:
     if not catalog.backups:
         return
     problems = {b.name: why for b in catalog.backups if (why := catalog.why_not_restorable(b))}
-    newest = max(catalog.backups, key=time_of)
+    newest = max(catalog.backups, key=done_at)
     if problem := problems.get(newest.name):
         yield Finding(
             "backup:newest-not-restorable",

@@ -10,6 +10,7 @@ from typing import Literal
 from pgbackup.core.backup import Backup
 from pgbackup.core.backup_chain import BrokenChain
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.health_backups import done_at
 from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.restore.chain import load_lists
 from pgbackup.engines.verify.files import FilesCheck
@@ -104,8 +105,7 @@ def choose_backup(catalog: Catalog, name: str | None) -> Backup:
     if name is None:
         if not catalog.backups:
             raise CheckFailed("the repository holds no backup", hint="Take one with `pgbackup backup`.")
-        # Documents that cannot be read say no time: the newest backup must not be passed over for that.
-        return max(catalog.backups, key=lambda b: (b.modified if b.engine == "unknown" else b.finished, b.name))
+        return max(catalog.backups, key=lambda b: (done_at(b), b.name))
     found = catalog.backup(name)
     if found is None:
         known = ", ".join(sorted(backup.name for backup in catalog.backups)[-3:]) or "none"

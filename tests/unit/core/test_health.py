@@ -12,6 +12,7 @@ from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, JobView, LastRun, RepositoryView, StreamView
 from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.schedule_spec import ScheduleSpec
+from pgbackup.engines.verify.verify import choose_backup
 from tests.made_catalog import at, backup, catalog, minutes
 from tests.made_health import LIMITS, NOW, green, green_catalog, judged, keys, server
 
@@ -212,6 +213,17 @@ def test_a_backup_of_the_future_does_not_hide_that_none_comes() -> None:
     facts = with_catalog(replace(made, backups=(made.backups[0], future)))
     assert judged(facts).verdict == "ok"
     assert "backup:overdue" in keys(judged(facts, now=minutes(60) + timedelta(hours=2)))
+
+
+def test_a_backup_of_the_future_is_not_the_newest() -> None:
+    """Its server's clock was wrong. WAL is judged from the backup after it, which no hole between them touches."""
+    first, second = green_catalog().backups
+    first = replace(first, finished=datetime(2035, 1, 1, tzinfo=UTC))
+    found = catalog([first, second], {1: [3, 4, 5, 7, 8, 9, *range(10, 21)]}, {(1, 21): 0.5})
+    health = judged(green(repository=RepositoryView(found, NOW, clock=NOW)))
+    assert health.last_backup == second.name
+    assert health.verdict == "warning"
+    assert choose_backup(found, None) == second
 
 
 def test_a_segment_that_is_being_uploaded_is_no_hole() -> None:

@@ -75,5 +75,9 @@ def marks_on(catalog: Catalog, history: TimelineHistory) -> list[TimeMark]:
 
 
 def known_until(catalog: Catalog, history: TimelineHistory, end: Lsn) -> datetime | None:
-    """The newest moment for which it is known that all WAL written before it is in the repository (up to ``end``)."""
-    return max((mark.moment for mark in marks_on(catalog, history) if mark.lsn <= end), default=None)
+    """The newest moment for which it is known that all WAL written before it is in the repository (up to ``end``).
+
+    That of the last mark in WAL: one that was set while the server's clock was ahead proves nothing of what came after.
+    """
+    found = [mark for mark in marks_on(catalog, history) if mark.lsn <= end]
+    return max(found, key=lambda mark: (mark.lsn, mark.moment)).moment if found else None

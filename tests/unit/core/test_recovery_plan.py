@@ -105,6 +105,14 @@ def test_a_time_after_everything_is_the_end_when_loss_is_accepted():
     assert plan.target.lsn == at(21.3)
 
 
+def test_a_mark_of_a_clock_that_was_ahead_proves_nothing_of_what_came_after():
+    """It went an hour ahead, and was set back: the archive ends at minute 80, whatever the earlier mark says."""
+    marks = [(70, 1, 12), (140, 1, 15), (80, 1, 21.5)]
+    error = refused(simple(marks=marks), Target("time", time=minutes(85)), evidence=nothing_found(21.3, minute=80))
+    assert "beyond the archive" in error.message
+    assert "13:20:00+00" in error.detail
+
+
 def test_a_mark_behind_a_hole_proves_nothing():
     with_hole = catalog([backup(3.2, 4.5)], {1: [3, 4, 5, 7]}, marks=[(90, 1, 8)])
     error = refused(with_hole, Target("time", time=minutes(85)), evidence=nothing_found(5.9))

@@ -54,7 +54,9 @@ def left_out(catalog: Catalog, history: TimelineHistory, than: Backup) -> list[t
     return [
         (b, why)
         for b in catalog.backups
-        if is_on(b, history) and b.stop_lsn > than.stop_lsn and (why := why_left_out(catalog, b))
+        if is_on(b, history)
+        and b.stop_lsn > than.stop_lsn
+        and (why := why_left_out(catalog, b) or catalog.why_not_restorable(b))
     ]
 
 

@@ -94,6 +94,12 @@ class _Question:
             raise no_backup(self.catalog, self.history)
         return found
 
+    def newest(self) -> Backup:
+        """The newest backup; where loss is accepted, the newest whose own WAL is there. Raises RestoreError."""
+        backups = self.backups()
+        whole = (b for b in backups if self.accept_loss and not self.catalog.why_not_restorable(b))
+        return next(whole, backups[0])
+
     def newest_before(self, lsn: Lsn) -> Backup:
         """The newest backup that ends at or before an LSN. Raises RestoreError."""
         backups = self.backups()
@@ -154,7 +160,7 @@ def _to_the_end(question: _Question) -> RecoveryPlan:
 
 
 def _to_the_backup(question: _Question) -> RecoveryPlan:
-    backup = question.backups()[0]
+    backup = question.newest()
     path = wal_path(question.catalog, backup.start_lsn, question.history, backup.stop_lsn)
     return _plan(question, backup, path, backup.stop_lsn)
 
@@ -224,7 +230,7 @@ def _to_stop(question: _Question, backup: Backup, stop: StopRecord) -> RecoveryP
 
 
 def _as_far_as_it_goes(question: _Question, target: Target) -> RecoveryPlan:
-    backup = question.backups()[0]
+    backup = question.newest()
     return _plan(question, backup, wal_path(question.catalog, backup.start_lsn, question.history), target=target)
 
 

@@ -242,6 +242,20 @@ def test_a_hole_before_the_end_is_refused_unless_loss_is_accepted():
     assert numbers(plan) == [3, 4, 5]
 
 
+@pytest.mark.parametrize("target", [Target(), Target("immediate")])
+def test_with_accepted_loss_a_backup_that_lacks_its_wal_gives_way_to_an_older_one(target):
+    """What the refusal promises: --accept-loss recovers to the hole."""
+    found = catalog([backup(3.2, 4.5), backup(7.2, 8.5, minute=60)], {1: [3, 4, 5, 6, 8, 9]})
+    error = refused(found, target)
+    assert "000000010000000000000007 is missing" in error.message
+    assert "--accept-loss" in error.hint
+    plan = plan_restore(found, target, accept_loss=True)
+    assert plan.backup == found.backups[0]
+    assert numbers(plan) == ([3, 4, 5, 6] if target == Target() else [3, 4])
+    assert any(f"{found.backups[1].name} is newer but not used: WAL segment" in note for note in plan.notes)
+    assert "is missing" in refused(found, target, accept_loss=True, backup=found.backups[1].name).message
+
+
 def test_a_hole_behind_the_target_does_not_matter():
     with_hole = catalog([backup(3.2, 4.5)], {1: [3, 4, 5, 7, 8]})
     plan = plan_restore(with_hole, Target("lsn", lsn=at(4.7)), evidence=stop_at(4.7))

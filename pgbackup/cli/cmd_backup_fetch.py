@@ -50,13 +50,13 @@ def command(app: App, *, directory: Path, name: str, restore_spec: str | None, p
     from pgbackup.cli.progress import open_progress
     from pgbackup.core.recovery_target import Target
     from pgbackup.engines.restore.restore import Restore, RestoreRequest
-    from pgbackup.repository.catalog_reader import read_catalog
+    from pgbackup.repository.catalog_reader import read_for_restore
 
     threads = min(pool_size or app.settings.download_concurrency, _MOST_THREADS)
     tell_unused()
     with closing(app.open_readonly_store()) as store:
         codec = app.codec()
-        catalog = read_catalog(store, codec)
+        catalog = read_for_restore(store, codec)
         backup = _chosen(catalog, name)
         request = RestoreRequest(
             directory=Path(os.path.normpath(Path.cwd() / directory)),

@@ -81,11 +81,11 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
     """
     from pgbackup.cli.progress import open_progress
     from pgbackup.engines.restore.restore import Restore
-    from pgbackup.repository.catalog_reader import read_catalog
+    from pgbackup.repository.catalog_reader import read_for_restore
 
     request = _request(app, directory, options)
     store, codec = app.open_readonly_store(), app.codec()
-    restore = Restore(store, codec, read_catalog(store, codec), request, open_progress(), engine=app.engine())
+    restore = Restore(store, codec, read_for_restore(store, codec), request, open_progress(), engine=app.engine())
     plan = restore.plan()
     if plan_only:
         # People see the plan and then why it cannot be; a document is one of the two.

@@ -3,7 +3,8 @@
 cluster.json, one level of ``basebackups_005/`` with the documents of each backup, one listing of ``wal_005/``, the
 history files, the time marks, the ledger of gaps. What cannot be read does not hide the rest: a backup is listed with
 its problem, a history is left out with a warning (its timeline then counts as one without ancestors, from which nothing
-is restored); a ledger that cannot be read raises, because it would hide a loss.
+is restored); a ledger that cannot be read raises, because it would hide a loss. Only a restore goes on without what
+cannot be read of our bookkeeping: it needs none of it.
 
 Memory: eight bytes for each whole segment, and the backups. Sentinels and histories never change, so a reader that is
 asked again fetches only those that are new.
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import TypeVar
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog, TimeMark
@@ -23,6 +25,7 @@ from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES
 from pgbackup.core.timeline import TimelineHistory, parse_history
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
+from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.backup_reader import ReadBackup, is_wal_e, read_backup, unreadable_backup
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.gap_ledger import read_gaps
@@ -31,7 +34,9 @@ from pgbackup.repository.sentinels import fetch_sentinel
 from pgbackup.repository.wal_listing import read_wal_listing
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
-__all__ = ["CatalogReader", "claim_prefix", "read_catalog", "read_cluster"]
+__all__ = ["CatalogReader", "claim_prefix", "read_catalog", "read_cluster", "read_for_restore"]
+
+T = TypeVar("T")
 
 _THREADS = 8
 _MAX_HISTORY_BYTES = 1 << 20
@@ -44,6 +49,12 @@ def read_catalog(store: ObjectStore, codec: Codec, *, with_marks: bool = True) -
     return CatalogReader(store, codec).read(with_marks=with_marks)
 
 
+def read_for_restore(store: ObjectStore, codec: Codec) -> Catalog:
+    """Everything, with backups of which objects are missing having that as their problem, and whatever the bookkeeping
+    is like. Raises what the store raises."""
+    return with_missing_objects(store, CatalogReader(store, codec).read(needs_bookkeeping=False))
+
+
 class CatalogReader:
     """Reads the catalog of one repository, again and again. For one thread."""
 
@@ -54,9 +65,10 @@ class CatalogReader:
         self._histories: dict[str, TimelineHistory] = {}
         self._versions: dict[str, str] = {}
 
-    def read(self, *, with_marks: bool = True) -> Catalog:
-        """Everything the repository holds now. Raises what the store raises."""
-        cluster = read_cluster(self._store)
+    def read(self, *, with_marks: bool = True, needs_bookkeeping: bool = True) -> Catalog:
+        """Everything the repository holds now. Raises what the store raises, and CorruptObject for bookkeeping that is
+        needed and cannot be read."""
+        cluster = self._bookkeeping(read_cluster, None, needed=needs_bookkeeping)
         read = self._read_backups()
         segment_bytes = cluster.segment_bytes if cluster else _segment_bytes(read)
         wal = read_wal_listing(self._store.list(keys.WAL), segment_bytes)
@@ -68,8 +80,17 @@ class CatalogReader:
             histories=self.read_histories(wal.histories),
             marks=self.read_marks() if with_marks else (),
             system_identifier=cluster.system_identifier if cluster else None,
-            known_gaps=read_gaps(self._store),
+            known_gaps=self._bookkeeping(read_gaps, (), needed=needs_bookkeeping),
         )
+
+    def _bookkeeping(self, read: Callable[[ObjectStore], T], nothing: T, *, needed: bool) -> T:
+        try:
+            return read(self._store)
+        except CorruptObject as exc:
+            if needed:
+                raise
+            _log.warning("%s; going on without it", exc)
+            return nothing
 
     def read_backups(self) -> tuple[Backup, ...]:
         """The sealed backups, oldest first: one LIST, and the documents of those that are new."""

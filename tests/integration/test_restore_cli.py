@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pgbackup.repository import keys
 from pgbackup.storage.file import FileStore
 from tests.restoring import SETTINGS, Repository, insert, rows
 
@@ -70,6 +71,26 @@ def test_a_restore_tells_what_it_did(command, source, make_server):
     server = make_server.over(target, source.major)
     server.wait_promoted()
     assert rows(server) == []
+
+
+def test_the_newest_backup_that_is_whole_is_taken_on_the_worst_day(command, source, make_server, tmp_path):
+    """An object of the newest backup is gone, and our notes are damaged: an older backup and all WAL are there."""
+    repository = command.repository
+    source.execute("SELECT pg_switch_wal()")
+    newest = repository.archiver.backup(source)
+    insert(source, 4)
+    repository.archiver.wal(source)
+    repository.store.delete([keys.control_tar(newest, repository.codec.extension)])
+    repository.store.put(keys.CLUSTER, b"")
+    repository.store.put(keys.gap(1, 0, 1 << 20), b"{")
+    target = make_server.new_directory("target")
+    text = command("--target", target)
+    assert f"{newest} is newer but not used: its pg_control.tar is missing" in text
+    server = make_server.over(target, source.major)
+    server.wait_promoted()
+    assert rows(server) == [1, 2, 3, 4]
+    said = command("--target", tmp_path / "named", "--backup", newest, code=6)
+    assert "its pg_control.tar is missing" in said
 
 
 def test_a_restore_as_a_document(command, source, make_server):

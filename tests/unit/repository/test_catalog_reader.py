@@ -11,9 +11,9 @@ import pytest
 
 from pgbackup.core.catalog import TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
-from pgbackup.errors import StoreUnavailable
+from pgbackup.errors import CorruptObject, StoreUnavailable
 from pgbackup.repository import keys
-from pgbackup.repository.catalog_reader import CatalogReader, read_catalog
+from pgbackup.repository.catalog_reader import CatalogReader, read_catalog, read_for_restore
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.memory import MemoryStore
 from tests.made_backup import NOON, ZSTD, MadeRepository
@@ -210,3 +210,24 @@ def test_a_reader_that_is_asked_again_fetches_only_what_may_have_changed(made: M
     assert made.store.calls["get"] == 2, "cluster.json and metadata.json, where permanence may have changed"
     made.store.delete([keys.sentinel(name)])
     assert reader.read().backups == ()
+
+
+@pytest.mark.parametrize("key", [keys.CLUSTER, keys.gap(1, 4 * MIB, 5 * MIB)])
+def test_damaged_bookkeeping_keeps_nobody_from_restoring(made: MadeRepository, key: str) -> None:
+    """Neither the cluster's document nor the ledger of gaps is needed for it; elsewhere they are not passed over."""
+    made.backup(START, STOP)
+    put_segments(made, 1, 3, 6)
+    whole = read(made)
+    made.store.put(key, b"{ damaged")
+    with pytest.raises(CorruptObject):
+        read(made)
+    found = read_for_restore(made.store, made.codec)
+    assert found == replace(whole, system_identifier=found.system_identifier)
+
+
+def test_a_restore_is_told_which_backups_lack_objects(made: MadeRepository) -> None:
+    name = made.backup(START, STOP)
+    made.store.delete([keys.part(name, 1, "zst")])
+    put_segments(made, 1, 3)
+    (backup,) = read_for_restore(made.store, made.codec).backups
+    assert "part 1 is missing" in backup.problem

@@ -2,7 +2,9 @@
 
 What it does to a WAL file is in the file $PRETEND_MODE: ``good``, ``lie`` (exit 0 and nothing stored), ``empty`` (an
 empty object), ``fail``, ``hang``, ``flood``, ``fork`` (stores, and leaves a child), ``torn`` (half an object, then it
-is killed). Every call is noted in $PRETEND_MODE.calls. Never imported; tests run it as a program.
+is killed). A base backup never comes to its end: it hangs silently (``hang``), or fails after some seconds in which it
+prints (``mutter``) or stores (``trickle``) a little. Every call is noted in $PRETEND_MODE.calls. Never imported; tests
+run it as a program.
 """
 
 from __future__ import annotations
@@ -19,13 +21,15 @@ def main(words: list[str]) -> int:
     mode = Path(os.environ["PRETEND_MODE"])
     with mode.with_suffix(".calls").open("a") as calls:
         calls.write(" ".join(words) + "\n")
-    if words == ["--version"]:
+    if words in (["--version"], ["version"]):
         print("pretend 1.0")
         return 0
     wal = Path(os.environ["WALG_FILE_PREFIX"], "wal_005")
     wal.mkdir(parents=True, exist_ok=True)
     if words[0] == "wal-push":
         return push(Path(words[1]), wal, mode.read_text().strip())
+    if words[0] == "backup-push":
+        return backup(Path(os.environ["WALG_FILE_PREFIX"], "basebackups_005"), mode.read_text().strip())
     if words[0] == "wal-fetch":
         return fetch(wal / words[1], Path(words[2]))
     print(f"pretend: unknown command {words[0]}", file=sys.stderr)
@@ -59,6 +63,22 @@ def push(path: Path, wal: Path, mode: str) -> int:
         shutil.copyfile(path, temporary)
         temporary.rename(target)
     return 0
+
+
+def backup(folder: Path, mode: str) -> int:
+    tars = folder / "base_000000010000000000000009" / "tar_partitions"
+    tars.mkdir(parents=True, exist_ok=True)
+    if mode == "hang":
+        time.sleep(600)
+    for _ in range(15):
+        time.sleep(0.2)
+        if mode == "mutter":
+            print("still at it", flush=True)
+        elif mode == "trickle":
+            with (tars / "part_001.tar.lz4").open("ab") as part:
+                part.write(b"x" * 1000)
+    print("pretend: the disk cannot be read", file=sys.stderr)
+    return 1
 
 
 def fetch(source: Path, target: Path) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from pgbackup.core.lsn import MIB
+from pgbackup.core.lsn import MIB, Lsn
+from pgbackup.engines.base import SilentProgress
+from pgbackup.engines.port import BackupOrder
 from pgbackup.engines.wal.events import Durable, Failed
-from pgbackup.engines.wale import shipping, tool
+from pgbackup.engines.wale import base_backup, shipping, tool
 from pgbackup.engines.wale.engine import ToolEngine
 from pgbackup.engines.wale.tool_processes import MARK
-from pgbackup.errors import ToolError
+from pgbackup.errors import BackupError, ToolError
+from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.file import FileStore
 from tests.contracts.engine import Shipment, made_segment
@@ -36,6 +40,11 @@ class Pretended:
 
     def mode(self, word: str) -> None:
         self.mode_file.write_text(word)
+
+    def for_server(self, server: ThrowawayServer) -> ToolEngine:
+        """The same tool for base backups of a server."""
+        how = replace(self.engine._how, conninfo=server.conninfo(local=True))
+        return ToolEngine(how, wal_concurrency=1, spool_parent=self.spool)
 
     def calls(self, verb: str) -> int:
         path = self.mode_file.with_suffix(".calls")
@@ -142,6 +151,46 @@ def test_one_that_hangs_is_ended_in_time(
     failed = shipment.outcome()
     assert isinstance(failed, Failed)
     assert "did not end within" in str(failed.error)
+
+
+class NoWal:
+    """Sees to no WAL: the backup never gets as far as to wait for it."""
+
+    def begin(self, timeline: int, start_lsn: Lsn, segment_bytes: int) -> None: ...
+
+    def wait_for(self, *_: object, **__: object) -> bool:
+        raise AssertionError("nothing was backed up")
+
+
+@pytest.fixture
+def order(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> BackupOrder:
+    """A base backup of which nothing may be heard for a second and a half."""
+    monkeypatch.setattr(base_backup, "_LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(base_backup, "STALLED_SECONDS", 1.5)
+    return BackupOrder(pretended.store, NoWal())
+
+
+def test_a_base_backup_that_stands_still_is_ended(
+    pretended: Pretended, order: BackupOrder, server: ThrowawayServer
+) -> None:
+    engine = pretended.for_server(server)
+    pretended.mode("hang")
+    begin = time.monotonic()
+    with pytest.raises(BackupError, match="stands still: it printed and stored nothing for") as caught:
+        engine.take_backup(order, SilentProgress(), threading.Event())
+    assert caught.value.retryable
+    assert 1.5 < time.monotonic() - begin < 1.5 + tool.TERM_SECONDS + 5
+
+
+@pytest.mark.parametrize("mode", ["mutter", "trickle"])
+def test_one_that_prints_or_stores_is_let_work(
+    pretended: Pretended, order: BackupOrder, server: ThrowawayServer, mode: str
+) -> None:
+    """Twice as long as it may be silent: then it fails by itself."""
+    engine = pretended.for_server(server)
+    pretended.mode(mode)
+    with pytest.raises(ToolError, match=r"backup-push failed \(exit 1\)"):
+        engine.take_backup(order, SilentProgress(), threading.Event())
 
 
 def test_a_lie_confirms_nothing_to_the_server(pretended: Pretended, make_server: ServerFactory) -> None:

@@ -180,7 +180,9 @@ class _Watch:
             self._sign, self._since = (active, self._shown), now
         elif now - self._since > STALLED_SECONDS:
             error = BackupError(
-                f"{self._tool} backup-push stands still: it printed and stored nothing for an hour, and was ended"
+                f"{self._tool} backup-push stands still: it printed and stored nothing for "
+                f"{round(STALLED_SECONDS / 60)} min, and was ended",
+                hint="See whether the server answers and the store takes anything; it is tried again by itself.",
             )
             error.retryable = True
             raise error

@@ -8,10 +8,11 @@ Everything may be repeated: the record of what is to go is written first, so the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 
+from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.retention import ExpiryPlan, RetentionPolicy, UnderWay, plan_expiry
@@ -20,7 +21,7 @@ from pgbackup.engines.backup.intent import store_clock
 from pgbackup.engines.expire import objects
 from pgbackup.engines.expire.objects import ExpiryStopped, Removed, Remover
 from pgbackup.engines.expire.record import ExpiryRecord, last_expiry, read_record
-from pgbackup.errors import BackupError, CorruptObject
+from pgbackup.errors import BackupError, CorruptObject, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
@@ -155,15 +156,15 @@ class _Execution:
         self._remover = Remover(request.store, request.stop, request.may_run)
         self._unsealed: list[str] = []
         """Backups whose seal is gone."""
+        self._pinned: frozenset[str] = frozenset()
+        """Backups whose seal the store keeps."""
         self._unfinished = set(seen.unfinished)
 
     def run(self) -> ExpiryReport:
         stopped = ""
         try:
             self._remover.ask()
-            # One that breaks off in the middle is not done.
-            last = last_expiry(self._seen.record, self._seen.catalog.backups, self._seen.now)
-            self._write_record(self._unfinished | {b.name for b in self._plan.removed}, last)
+            self._begin()
             self._remove_backups()
             self._remove_wal()
             self._write_record(self._unfinished, self._seen.now)
@@ -178,24 +179,53 @@ class _Execution:
             _log.info("the store keeps %d objects, first %s", removed.retained, removed.first_retained)
         return ExpiryReport(self._seen.plan, tuple(self._unsealed), removed, stopped)
 
+    def _begin(self) -> None:
+        """Write down what is to go, before it goes.
+
+        A store that is full takes not even that. Then one backup goes first: should this end right after its seal, the
+        next expiry asks where it went, which is better than never to make room.
+        """
+        # One that breaks off in the middle is not done.
+        last = last_expiry(self._seen.record, self._seen.catalog.backups, self._seen.now)
+        going = self._unfinished | {b.name for b in self._plan.removed}
+        try:
+            self._write_record(going, last)
+        except StoreUnavailable as full:
+            if self._plan.is_empty and not self._unfinished:
+                raise
+            _log.warning("the record of what is to go cannot be written, trying to make room first: %s", full)
+            self._remove_unfinished()
+            if self._unseal(self._plan.removed[:1]):
+                self._remove_folder(self._unsealed[0])
+            if self._plan.removed:
+                self._write_record(going, last)
+
     def _remove_backups(self) -> None:
+        self._remove_unfinished()
+        self._unseal(self._seen.plan.removed)
+        self._remove_by_tool()
+        for name in self._unsealed:
+            self._remove_folder(name)
+
+    def _remove_unfinished(self) -> None:
         for name in self._seen.unfinished:
             # Sealed since the look: another backup of that name.
             if not objects.sentinel_objects(self._store, name):
                 self._remove_folder(name)
-        pinned: frozenset[str] = frozenset()
-        for backup in self._seen.plan.removed:
-            if backup not in self._plan.removed:
+
+    def _unseal(self, backups: Iterable[Backup]) -> bool:
+        """Remove the seals of those that still are to go. Returns whether any went."""
+        before = len(self._unsealed)
+        for backup in backups:
+            if backup not in self._plan.removed or backup.name in self._unsealed:
                 continue
             if self._remover.remove(objects.sentinel_objects(self._store, backup.name)):
-                pinned |= {backup.name}
-                self._plan = self._plan_with(pinned)
+                self._pinned |= {backup.name}
+                self._plan = self._plan_with(self._pinned)
                 continue
             self._unsealed.append(backup.name)
             self._unfinished.add(backup.name)
-        self._remove_by_tool()
-        for name in self._unsealed:
-            self._remove_folder(name)
+        return len(self._unsealed) > before
 
     def _remove_by_tool(self) -> None:
         """What the tool removes is what the listing no longer shows; it must not have removed anything else."""

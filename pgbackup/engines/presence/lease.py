@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pgbackup.engines.presence.owner import Owner
-from pgbackup.errors import CorruptObject, ObjectMissing
+from pgbackup.errors import CorruptObject, ObjectMissing, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
 
@@ -93,7 +93,13 @@ class Lease:
             lease, etag = stored
             if not self.is_ours(lease) and self.is_alive(lease):
                 return False
-            return self._store.replace(keys.LEASE, document, etag)
+            try:
+                return self._store.replace(keys.LEASE, document, etag)
+            except StoreUnavailable:
+                # A store that is full takes no heartbeat, and only expiry makes room: ours stays ours.
+                if self.is_ours(lease):
+                    return True
+                raise
 
     def release(self) -> None:
         """Give the lease back, if it is ours, for good: a heartbeat that comes late must not take it again."""

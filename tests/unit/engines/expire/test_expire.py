@@ -36,10 +36,13 @@ class Store(MemoryStore):
         super().__init__(now=lambda: NOW)
         self.locked = ""
         self.fail_after: int | None = None
+        self.full = False
         self.deleted: list[str] = []
         self.on_call = self._look
 
     def _look(self, operation: str, key: str) -> None:
+        if operation == "put" and self.full and not self.deleted:
+            raise StoreUnavailable("it is full")
         if operation != "delete":
             return
         if self.locked and self.locked in key:
@@ -297,3 +300,37 @@ def test_backups_that_lack_objects_fill_no_place_of_the_policy(made: MadeReposit
     made.store.delete([control])
     run_expiry(request(made))
     assert name(1, 20) in names(made), "the second of two that can be restored"
+
+
+# -- a store that is full ------------------------------------------------------------------------------------------
+
+
+def test_a_full_store_is_made_room_in(made: MadeRepository) -> None:
+    """A disk, or a quota: it takes nothing any more, not even the record of what is to go. Nobody else makes room."""
+    made.store.full = True
+    report = run_expiry(request(made))
+    assert not report.stopped
+    assert set(report.backups) == {name(1, 10), name(1, 20)}
+    assert names(made) == [name(1, 30), name(1, 40)]
+    assert made.store.deleted[0] == keys.sentinel(name(1, 10))
+    record = read_record(made.store)
+    assert record is not None
+    assert (record.backups, record.removing) == ({name(1, 30), name(1, 40)}, frozenset())
+    assert look(request(made)).plan.is_empty
+
+
+def test_a_full_store_in_which_only_wal_goes(made: MadeRepository) -> None:
+    run_expiry(request(made))
+    for number in range(5, 10):
+        made.put(made.segment_key(1, number), b"WAL")
+    made.store.deleted.clear()
+    made.store.full = True
+    assert run_expiry(request(made)).removed.objects == 5
+
+
+def test_a_full_store_of_which_nothing_may_go_is_told(made: MadeRepository) -> None:
+    run_expiry(request(made))
+    made.store.deleted.clear()
+    made.store.full = True
+    with pytest.raises(StoreUnavailable, match="full"):
+        run_expiry(request(made))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pgbackup.engines.presence.lease import Lease
+from pgbackup.errors import StoreUnavailable
 from pgbackup.storage.memory import MemoryStore
 
 
@@ -25,3 +28,16 @@ def test_only_the_holder_gives_it_back() -> None:
     assert stored is not None
     assert ours.is_ours(stored[0])
     assert not stored[0].released
+
+
+def test_in_a_full_store_the_lease_stays_whose_it_is() -> None:
+    """It takes no heartbeat; and expiry, which makes room, asks for the lease."""
+    store = MemoryStore()
+    ours, theirs = Lease(store, writer="a", host="here"), Lease(store, writer="b", host="elsewhere")
+    assert ours.acquire(7, 1)
+    store.fail_next("replace", StoreUnavailable("it is full"))
+    assert ours.acquire(7, 1)
+    ours.release()
+    store.fail_next("replace", StoreUnavailable("it is full"))
+    with pytest.raises(StoreUnavailable):
+        theirs.acquire(7, 1)

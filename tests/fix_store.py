@@ -231,8 +231,10 @@ def _launch(folder: Path) -> tuple[subprocess.Popen[bytes], SeaweedFs]:
     command = [sys.executable, "-S", "-E", "-c", _DIE_WITH_PARENT, str(weed_program()), "-logtostderr=true", "server"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            command + arguments, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
-        )
+            command + arguments, stdout=log, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
+            # WAL-E asks for encryption by the store (SSE-S3) with every object.
+            env={**os.environ, "WEED_S3_SSE_KEY": "only for tests"},
+        )  # fmt: skip
     return process, SeaweedFs(http, tls, process.pid, tuple(ports))
 
 

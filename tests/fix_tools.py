@@ -20,7 +20,7 @@ from tests.conftest import in_ci
 ROOT = Path(__file__).parents[1]
 WAL_E = ROOT / ".ci" / "wal-e"
 _NEEDS = ("lzop", "pv", "psql")
-_FAMILY_REQUIREMENTS = ("wal-e==1.1.1",)
+_FAMILY_REQUIREMENTS = ("wal-e[aws]==1.1.1",)
 
 WAL_G = shutil.which("wal-g")
 needs_lzo = pytest.mark.skipif(not is_readable("lzo") and not in_ci(), reason="this Python cannot read lzop's objects")
@@ -30,7 +30,7 @@ needs_wal_g = pytest.mark.skipif(WAL_G is None, reason="no wal-g on PATH")
 def make_wal_e(folder: Path = WAL_E) -> Path:
     """The program, made if it is not there. Raises CalledProcessError when it cannot be."""
     program = folder / "bin" / "wal-e"
-    complete = folder / "complete"
+    complete = folder / "complete-aws"
     folder.parent.mkdir(exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

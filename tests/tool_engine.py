@@ -56,7 +56,8 @@ def rows(server: ThrowawayServer) -> list[int]:
 def wait_whole(program: Program, server: ThrowawayServer, timeout: float = 120) -> None:
     """Until every whole segment is confirmed to the server."""
     deadline = time.monotonic() + timeout
-    text = "SELECT pg_current_wal_flush_lsn()::text, max(restart_lsn)::text FROM pg_replication_slots"
+    here = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_flush_lsn() END"
+    text = f"SELECT {here}::text, max(restart_lsn)::text FROM pg_replication_slots"
     while True:
         flushed, confirmed = (Lsn.parse(each) for each in server.execute(text)[0])
         # Not by the segments' names: that of a segment's first byte is the name of the one before it.

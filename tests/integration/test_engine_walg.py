@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from tests.fix_app import MakeProgram
 from tests.fix_postgres import ServerFactory
 from tests.fix_tools import needs_wal_g
 from tests.tool_engine import fill, rows, start_restored, stored_wal_names, wait_whole, with_tool
+from tests.waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(300), needs_wal_g]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.not_for_walg("wal-g's own writing"), needs_wal_g]
 KEY = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 
@@ -49,3 +51,30 @@ def test_backed_up_and_restored(way: str, make_server: ServerFactory, make_progr
     target = make_server.new_directory("by-own-reader")
     native("restore", "--target", target)
     assert rows(start_restored(make_server, target, major)) == list(range(2500))
+
+
+@pytest.mark.parametrize("way", ["local", "remote"])
+def test_a_standby_is_backed_up(way: str, make_server: ServerFactory, make_program: MakeProgram, wal_g: Path) -> None:
+    """It cannot end a segment itself: the backup is done when its primary has."""
+    primary = make_server(16)
+    fill(primary, 0, 1000)
+    standby = make_server.standby_of(primary, slot="standby")
+    program = with_tool(make_program, standby, "wal-g", wal_g)
+    if way == "remote":
+        program.env |= {"PGUSER": "pgbackup", "PGBACKUP_PGDATA": "none"}
+    resident = program.run()
+    deadline = time.monotonic() + 90
+    count = 1000
+    while not (backups := [b for b in program.backups() if b["restorable"]]):
+        assert time.monotonic() < deadline, resident.log()
+        fill(primary, count, count + 10)
+        count += 10
+        time.sleep(1)
+    assert backups[0]["engine"] == "wal-g"
+    fill(primary, count, count + 500)
+    count += 500
+    wait_for(lambda: standby.execute("SELECT max(n) FROM t") == [(count - 1,)])
+    wait_whole(program, standby)
+    target = make_server.new_directory("by-pgbackup")
+    program("restore", "--target", target)
+    assert rows(start_restored(make_server, target, 16)) == list(range(count))

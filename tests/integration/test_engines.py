@@ -52,6 +52,7 @@ class TestWalE(_OnFiles):
 
 
 @needs_wal_g
+@pytest.mark.not_for_walg("wal-g's own writing")
 class TestWalG(_OnFiles):
     @pytest.fixture
     def server(self, make_server: ServerFactory) -> ThrowawayServer:

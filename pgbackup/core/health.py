@@ -166,12 +166,20 @@ def _other_cluster(foreign: int | None, server: ServerView | None) -> Iterator[F
 
 
 def _repository(view: RepositoryView) -> Iterator[Finding]:
-    if view.other_writer:
+    if view.other_writer and view.other_writer_has_written:
         yield Finding(
             "lease:other-writer",
             Severity.CRITICAL,
             f"another process writes to this repository: {view.other_writer}",
             "Stop one of the two: each server needs a repository prefix of its own.",
+        )
+    elif view.other_writer:
+        yield Finding(
+            "lease:other-writer",
+            Severity.WARNING,
+            f"who wrote to this repository last has not said that it ended: {view.other_writer}",
+            "After a power failure or a kill this is over within 3 minutes. Should that process still run, stop one of "
+            "the two.",
         )
     if view.unreadable:
         yield Finding(

@@ -37,14 +37,16 @@ class BackupUnderWay:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryView:
-    """One look at the bucket. ``other_writer`` names the live holder of the lease when it is not the one asked for;
-    ``missing_bookkeeping`` the objects of ours that should be there, ``replaced`` backups and objects that are not
-    what they were, ``unreadable`` what became of reading an object that is listed."""
+    """One look at the bucket. ``other_writer`` names the live holder of the lease when it is not the one asked for,
+    which may have died lately unless it ``has_written`` since we look; ``missing_bookkeeping`` the objects of ours that
+    should be there, ``replaced`` backups and objects that are not what they were, ``unreadable`` what became of reading
+    an object that is listed."""
 
     catalog: Catalog
     looked: datetime
     clock: datetime | None = None
     other_writer: str = ""
+    other_writer_has_written: bool = False
     missing_bookkeeping: tuple[str, ...] = ()
     verification: LastRun | None = None
     replaced: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ from pgbackup.core.health_facts import BackupUnderWay, HealthFacts, HealthLimits
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
 from pgbackup.engines.presence.lease import Lease
+from pgbackup.engines.presence.other_writer import OtherWriter, OtherWriterWatch
 from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
@@ -53,7 +54,8 @@ class HealthLook:
         self._clock = clock
         self._store_clock: tuple[datetime, datetime] | None = None
         self._unreadable = ""
-        self._other = ""
+        self._others = OtherWriterWatch(ports.lease) if ports.lease is not None else None
+        self._other: OtherWriter | None = None
         self._had_backups = False
         self._replaced_since: datetime | None = None
         self._verification: LastRun | None = None
@@ -126,7 +128,7 @@ class HealthLook:
                 self._read_what_rarely_changes()
             unreadable = self._try_to_read()
             # One that was there is asked for until it is gone, also while nothing moves.
-            other = self._other = self._other_writer() if moving or full or self._other else ""
+            other = self._other = self._other_writer() if moving or full or self._other else None
             under_way = self._under_way(catalog)
         except PgbackupError as exc:
             self._position = None
@@ -136,7 +138,8 @@ class HealthLook:
             catalog=catalog,
             looked=self._store_clock[1] if self._store_clock else datetime.now(UTC),
             clock=self._store_clock[0] if self._store_clock else None,
-            other_writer=other,
+            other_writer=other.name if other else "",
+            other_writer_has_written=other is not None and other.has_written,
             missing_bookkeeping=self._ports.watch.missing_bookkeeping,
             verification=self._verification,
             replaced=self._replaced(catalog),
@@ -198,12 +201,8 @@ class HealthLook:
         intents = (each for each in read_intents(self._ports.store) if catalog.backup(each.intent.backup) is None)
         return tuple(each.under_way(now) for each in intents)
 
-    def _other_writer(self) -> str:
-        lease = self._ports.lease
-        stored = lease.read() if lease is not None else None
-        if lease is None or stored is None or lease.is_ours(stored[0]) or not lease.is_alive(stored[0]):
-            return ""
-        return stored[0].writer
+    def _other_writer(self) -> OtherWriter | None:
+        return self._others.look() if self._others is not None else None
 
 
 def _server_view(seen: ServerLook, looked: datetime) -> ServerView:

@@ -38,7 +38,7 @@ SPOILED = {
     "server:unreachable": green(server=None, server_problem="connection refused"),
     "backup:none": with_catalog(catalog([], {1: range(3, 21)})),
     "repository:other-cluster": with_catalog(replace(green_catalog(), system_identifier=7)),
-    "lease:other-writer": with_catalog(green_catalog(), other_writer="elsewhere:1"),
+    "lease:other-writer": with_catalog(green_catalog(), other_writer="elsewhere:1", other_writer_has_written=True),
     "repository:bookkeeping": with_catalog(green_catalog(), missing_bookkeeping=("pgbackup_005/cluster.json",)),
     "wal:server-behind-repository": green(server=server(position=at(20), position_after=at(20.2))),
     "backup:other-branch": green(server=server(timeline=2)),
@@ -58,6 +58,11 @@ def test_what_is_wrong_or_unknown_is_critical(key: str) -> None:
     assert health.verdict == "critical"
     assert key in keys(health)
     assert all(f.summary and f.hint for f in health.findings)
+
+
+def test_a_writer_that_may_have_died_lately_is_no_cause_for_alarm_yet() -> None:
+    health = judged(with_catalog(green_catalog(), other_writer="elsewhere:1"))
+    assert (health.verdict, keys(health)) == ("warning", ["lease:other-writer"])
 
 
 def test_missing_wal_in_the_middle_is_a_hole() -> None:

@@ -29,6 +29,12 @@ def command(app: App, *, label: str, permanent: bool, as_json: bool) -> None:
     """
     from pgbackup.cli.progress import open_progress
 
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(
+            "the label is not UTF-8: write it in the characters of this terminal's locale."
+        ) from None
     result = app.take_backup(label=label, permanent=permanent, progress=open_progress())
     if as_json:
         emit_json(_document(result))

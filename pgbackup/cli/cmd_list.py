@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pgbackup.core.catalog import Catalog, Gap, RecoverableRange
 
 _COLUMNS = (
-    "name", "started", "finished", ">timeline", "start LSN", "stop LSN", ">size", ">stored", "engine", "keep",
-    "restorable",
+    "name", "started", "finished", ">PostgreSQL", ">timeline", "start LSN", "stop LSN", ">size", ">stored", "engine",
+    "keep", "label", "restorable",
 )  # fmt: skip
 
 
@@ -62,9 +62,10 @@ def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
         problem = catalog.why_not_restorable(backup)
         rows.append(
             (
-                backup.name, time_text(backup.started, zone), time_text(backup.finished, zone), backup.timeline,
-                backup.start_lsn, backup.stop_lsn, size_text(backup.raw_bytes), size_text(backup.stored_bytes),
-                backup.engine, "permanent" if backup.permanent else "-", f"no: {problem}" if problem else "yes",
+                backup.name, time_text(backup.started, zone), time_text(backup.finished, zone), backup.pg_major or "-",
+                backup.timeline, backup.start_lsn, backup.stop_lsn, size_text(backup.raw_bytes),
+                size_text(backup.stored_bytes), backup.engine, "permanent" if backup.permanent else "-",
+                " ".join(backup.label.split()) or "-", f"no: {problem}" if problem else "yes",
             )
         )  # fmt: skip
     table(_COLUMNS, rows)

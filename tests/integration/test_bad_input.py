@@ -23,7 +23,7 @@ def bare(tmp_path: Path) -> Program:
     return Program({"PATH": "/usr/bin:/bin"}, tmp_path)
 
 
-def refused(program: Program, *arguments: str, exit_code: int = 2) -> str:
+def refused(program: Program, *arguments: str | bytes, exit_code: int = 2) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pgbackup", *arguments],
         env=program.env | {"PYTHONPATH": _HERE}, cwd=program.folder,
@@ -53,6 +53,11 @@ def test_every_command_names_all_problems_and_exits_with_2(bare: Program, comman
     assert "PGBACKUP_UPLOAD_CONCURRENCY: expected a whole number" in text
     assert "PGBACKUP_DSN_FILE: cannot be read: No such file or directory (got '/does/not/exist')" in text
     assert "hunter2" not in text
+
+
+def test_a_label_that_is_no_text(bare: Program) -> None:
+    program = bare.with_env(PGBACKUP_REPOSITORY="file:///x")
+    assert "the label is not UTF-8" in refused(program, "backup", "--label", b"before \xff")
 
 
 def test_a_key_that_cannot_be_used_is_named(bare: Program) -> None:

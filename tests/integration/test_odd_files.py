@@ -7,8 +7,11 @@ import os
 import pytest
 
 from pgbackup.engines.base import SilentProgress
+from pgbackup.engines.check.directory import check_directory
+from pgbackup.engines.check.report import CheckReport
 from pgbackup.engines.verify.verify import choose_backup, verify_backup
 from pgbackup.errors import BackupError
+from pgbackup.postgres.session import Session
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.storage.memory import MemoryStore
@@ -75,6 +78,12 @@ def test_what_the_server_leaves_out_is_no_backup(make_server: ServerFactory, cap
     with pytest.raises(BackupError, match=f"leaves base/{oid} out"):
         take(server, store)
     assert leftovers(store) == []
+    report = CheckReport()
+    with Session.connect(server.conninfo(), application_name="check") as session:
+        check_directory(report, session.facts())
+    (line,) = report.lines
+    assert (line.status, line.name) == ("failure", "data directory")
+    assert line.text.startswith(f"base/{oid}: ")
 
 
 def link(server: ThrowawayServer, make_server: ServerFactory, name: str) -> None:

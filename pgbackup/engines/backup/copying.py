@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.errors import BackupError, PostgresError
 from pgbackup.postgres.base_backup_stream import BackupEnd, BaseBackupStream
 from pgbackup.postgres.base_backup_wire import ArchiveBegins, BackupMessage, ManifestBegins
+from pgbackup.postgres.linked_places import MOVE_BACK, is_needed
 from pgbackup.postgres.pg_control import parse_control_file
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
@@ -29,9 +29,6 @@ _ENCODER_THREADS = 2
 _PIECE_BYTES = 1 << 18
 _SHOWN = 3
 _LISTED = 10
-_NEEDED = re.compile(
-    r"(?:base/\d+|pg_tblspc/\d+|pg_xact|pg_multixact|pg_twophase|pg_commit_ts)(?:/|$)|global(?:$|/\d|/pg_)|base$|PG_VERSION$"
-)
 _log = logging.getLogger(__name__)
 
 
@@ -179,12 +176,12 @@ def left_out(warned: Iterable[str], sent: Iterable[str]) -> list[str]:
 def check_left_out(paths: list[str]) -> None:
     """Nobody misses a socket; without a database's directory, which somebody put on another disk by a link, the backup
     would restore a cluster that lacks it. Raises BackupError for what a cluster cannot do without."""
-    lost = [path for path in paths if _NEEDED.match(path)]
+    lost = [path for path in paths if is_needed(path)]
     if lost:
         raise BackupError(
             f"the server leaves {', '.join(lost[:_SHOWN])} out of every base backup: no file, but a link",
             detail="what lies behind it would be missing after a restore",
-            hint="Stop the server and move it back into the data directory; for another disk make a tablespace.",
+            hint=MOVE_BACK,
         )
     shown = [path for path in paths if not path.rpartition("/")[2].startswith(".s.PGSQL.")]
     if shown:

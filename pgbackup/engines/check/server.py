@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pgbackup.core.lsn import MIB
+from pgbackup.engines.check.directory import check_directory
 from pgbackup.engines.check.report import CheckReport
 from pgbackup.errors import PgbackupError, PostgresError
 from pgbackup.postgres.replication import ReplicationConnection
@@ -73,6 +74,7 @@ def check_server(report: CheckReport, request: ServerRequest) -> ServerLook | No
     if found is None:
         return None
     _check_identity(report, found.facts)
+    check_directory(report, found.facts)
     _check_transport(report, found.state)
     _check_wal_level(report, found.state)
     _check_capacity(report, found)

@@ -47,10 +47,10 @@ def listed(monkeypatch, capsys, tmp_path):
 def test_the_table(listed):
     lines = listed(CATALOG).splitlines()
     assert lines[1].split() == (
-        "base_000000010000000000000002 2026-03-01 03:00:00+01:00 2026-03-01 03:05:00+01:00 1 0/2000028 0/2000190"
-        " 3.0 GiB 1.0 GiB native permanent yes"
+        "base_000000010000000000000002 2026-03-01 03:00:00+01:00 2026-03-01 03:05:00+01:00 16 1 0/2000028 0/2000190"
+        " 3.0 GiB 1.0 GiB native permanent before the upgrade yes"
     ).split()  # fmt: skip
-    assert lines[2].endswith("-          no: WAL segment 000000010000000000000009 is missing")
+    assert lines[2].endswith("-          before the upgrade  no: WAL segment 000000010000000000000009 is missing")
     assert lines[3:] == [
         "",
         "recoverable:",

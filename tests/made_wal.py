@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.wal_page import MAGICS, PAGE_BYTES
+from pgbackup.engines.restore.wal import record_crc
 
 SYSTEM = 7400000000000000001
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -34,6 +35,9 @@ class MadeWal:
     def restore_point(self, name: str, moment: datetime) -> tuple[Lsn, Lsn]:
         data = struct.pack("<q", _micros(moment)) + name.encode().ljust(64, b"\0")
         return self._record(0, 0x70, 0, data)
+
+    def create_tablespace(self, oid: int, location: str) -> tuple[Lsn, Lsn]:
+        return self._record(5, 0x00, 0, struct.pack("<I", oid) + location.encode() + b"\0")
 
     def filler(self, size: int) -> tuple[Lsn, Lsn]:
         """A record of another kind, with about ``size`` bytes."""
@@ -82,7 +86,8 @@ class MadeWal:
         body = header + data if data else b""
         self._begin_page(0)
         start = self.position
-        record = struct.pack("<IIQBBxxI", 24 + len(body), xid, self._last, info, manager, 0) + body
+        head = struct.pack("<IIQBBxx", 24 + len(body), xid, self._last, info, manager)
+        record = head + struct.pack("<I", record_crc(memoryview(head + bytes(4) + body))) + body
         self._last = start
         left = record
         while left:

@@ -89,7 +89,10 @@ def _point(text: str, now: datetime) -> str | datetime:
     if text.startswith(_NAME) or is_segment_name(text):
         return text
     try:
-        return parse_moment(text, now)
+        moment = parse_moment(text, now)
+        if moment > now:
+            raise ValueError(f"{text!r} lies in the future")
+        return moment
     except ValueError as exc:
         raise click.UsageError(f"{text!r} is neither a backup's name nor a time: {exc}.") from exc
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from pgbackup.cli.output import duration_text, emit_json, json_option, size_text
+from pgbackup.cli.restore_target import check_clock, target_of
 
 if TYPE_CHECKING:
     from pgbackup.app import App
     from pgbackup.core.recovery_plan import RecoveryPlan
-    from pgbackup.core.recovery_target import Target
     from pgbackup.engines.restore.restore import Restore, RestoreRequest, RestoreResult
 
-_TARGETS = ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "latest")
+_AT_THE_TARGET = {
+    "pause": (
+        "It stops at the target and answers queries: SELECT pg_wal_replay_resume() ends recovery and promotes it.",
+    ),
+    "shutdown": (
+        "It shuts down at the target. To use it, set recovery_target_action = 'promote' at the end of its "
+        "postgresql.auto.conf, and start it again.",
+    ),
+}
 _AFTERWARDS = (
     "Not restored: replication slots, the content of unlogged tables, statistics.",
     "Start `pgbackup run` for the new server at once: it makes its slot and takes this branch's first base backup.",
@@ -85,6 +92,7 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
 
     request = _request(app, directory, options)
     store, codec = app.open_readonly_store(), app.codec()
+    check_clock(store, options["to_time"] or "")
     restore = Restore(store, codec, read_for_restore(store, codec), request, open_progress(), engine=app.engine())
     plan = restore.plan()
     if plan_only:
@@ -106,7 +114,7 @@ def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreReque
 
     return RestoreRequest(
         directory=Path(os.path.normpath(Path.cwd() / directory)),
-        target=_target(options, _zone_name(app, options["zone_name"])),
+        target=target_of(app, options),
         backup=options["backup"],
         timeline=options["timeline"],
         accept_loss=options["accept_loss"],
@@ -125,62 +133,6 @@ def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreReque
             tool=app.tool_program(),
         ),
     )
-
-
-def _target(options: dict[str, Any], zone_name: str | None) -> Target:
-    """The target that the options name. Raises click.UsageError."""
-    from pgbackup.core.lsn import Lsn
-    from pgbackup.core.moment import parse_moment
-    from pgbackup.core.recovery_target import Target
-
-    # An empty text is given as well: `--to "$UNSET"` must not become the end of the archive.
-    given = [name for name in _TARGETS if options[name] not in (None, False)]
-    if len(given) > 1:
-        names = " and ".join("--" + name.removesuffix("_time").replace("_", "-") for name in given)
-        raise click.UsageError(f"{names} are different targets: give one.")
-    common: dict[str, Any] = {"exclusive": options["exclusive"], "action": options["target_action"]}
-    try:
-        match given:
-            case ["to_time"]:
-                moment = parse_moment(options["to_time"], datetime.now(UTC), _zone(zone_name))
-                return Target("time", time=moment, **common)
-            case ["to_lsn"]:
-                return Target("lsn", lsn=Lsn.parse(options["to_lsn"]), **common)
-            case ["to_xid"]:
-                return Target("xid", xid=_xid(options["to_xid"]), **common)
-            case ["to_name"]:
-                return Target("name", name=_name(options["to_name"]), **common)
-            case ["immediate"]:
-                return Target("immediate", **common)
-        return Target(**common)
-    except ValueError as exc:
-        raise click.UsageError(f"{exc}.") from exc
-
-
-def _name(text: str) -> str:
-    if not text:
-        raise ValueError("the name of the restore point is empty")
-    return text
-
-
-def _xid(text: str) -> int:
-    if not text.strip().isdecimal():
-        raise ValueError(f"not a transaction id: {text!r}")
-    return int(text)
-
-
-def _zone_name(app: App, given: str | None) -> str | None:
-    """The zone for times without one: only one that somebody named, never a default."""
-    if given is not None or "timezone" not in app.settings.model_fields_set:
-        return given
-    return app.settings.timezone
-
-
-def _zone(name: str | None) -> ZoneInfo | None:
-    try:
-        return ZoneInfo(name) if name else None
-    except (ZoneInfoNotFoundError, ValueError) as exc:
-        raise click.UsageError(f"no time zone is named {name!r}.") from exc
 
 
 def _tablespaces(pairs: Sequence[str]) -> dict[str, str]:
@@ -206,6 +158,8 @@ def _print_plan(restore: Restore, plan: RecoveryPlan, *, as_json: bool) -> None:
     rows.append(("space", f"{size_text(plan.space_bytes(staged=restore.staged))} in {restore.place(plan).directory}"))
     for oid, path in restore.place(plan).tablespaces.items():
         rows.append(("tablespace", f"{oid} to {path}"))
+    for later in plan.later_tablespaces:
+        rows.append(("tablespace", f"{later.oid} to {later.location}, by recovery: it is younger than the backup"))
     for label, text in rows:
         click.echo(f"{label + ':':12}{text}")
     for note in plan.notes:
@@ -213,12 +167,13 @@ def _print_plan(restore: Restore, plan: RecoveryPlan, *, as_json: bool) -> None:
 
 
 def _print_result(result: RestoreResult, *, as_json: bool) -> None:
+    afterwards = [*_AT_THE_TARGET.get(result.plan.target.action, ()), *_AFTERWARDS]
     if as_json:
         from pgbackup.core.recovery_report import plan_document
 
         emit_json({
             "directory": str(result.directory), "seconds": round(result.seconds, 3), "raw_bytes": result.raw_bytes,
-            "verified": result.verified, "notes": list(result.notes), "afterwards": list(_AFTERWARDS),
+            "verified": result.verified, "notes": list(result.notes), "afterwards": afterwards,
             "plan": plan_document(result.plan, staged=result.staged),
         })  # fmt: skip
         return
@@ -230,6 +185,6 @@ def _print_result(result: RestoreResult, *, as_json: bool) -> None:
     )
     for note in result.notes[len(result.plan.notes) :]:
         click.echo(f"{'note:':12}{note}")
-    click.echo(f"Start it with: pg_ctl -D {result.directory} start")
-    for line in _AFTERWARDS:
+    click.echo(f"Start it with: pg_ctl -D {shlex.quote(str(result.directory))} start")
+    for line in afterwards:
         click.echo(line)

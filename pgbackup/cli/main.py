@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -171,4 +172,7 @@ def run(args: Sequence[str]) -> int:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files are bytes: one that is no text here must not end in a traceback when it is printed.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if args is None else args))

@@ -53,6 +53,8 @@ class LoggedProgress:
 
     def finish(self) -> None:
         with self._lock:
+            if not self._done:
+                return
             text, seconds = self._describe(self._clock(), ended=True), self._clock() - self._began
         _log.info("%s", text, extra=log_fields(seconds=round(seconds, 1)))
 

@@ -33,20 +33,23 @@ _EXAMPLE = "write it like 2026-01-31T14:05:00+01:00, 2026-01-31 13:05:00Z, or 10
 
 
 def parse_moment(text: str, now: datetime, zone: tzinfo | None = None) -> datetime:
-    """The moment (aware, UTC) that ``text`` names. ``zone`` counts for times without one of their own.
+    """The moment (aware, UTC) that ``text`` names. ``zone`` counts for times without one of their own, ``now`` only
+    for those "ago": whether a moment has come is not for a clock to say that may be wrong.
 
-    Raises ValueError for anything that is not one moment, or that lies after ``now``.
+    Raises ValueError for anything that is not one moment.
     """
     text = " ".join(text.split())
     match = _AGO.match(text.lower())
     try:
         moment = now - _duration(match["amounts"]) if match else _absolute(text, zone)
-        moment = moment.astimezone(UTC)
+        return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError(f"{text!r} lies outside of the calendar") from None
-    if moment > now:
-        raise ValueError(f"{text!r} lies in the future")
-    return moment
+
+
+def is_ago(text: str) -> bool:
+    """Whether a moment is counted back from now, so that it is as right as the clock that says when now is."""
+    return _AGO.match(" ".join(text.split()).lower()) is not None
 
 
 def _duration(text: str) -> timedelta:

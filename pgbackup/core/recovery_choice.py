@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import takewhile
 
-from pgbackup.core.backup import Backup
+from pgbackup.core.backup import Backup, Tablespace
 from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.recovery_path import is_on
 from pgbackup.core.recovery_refusals import no_such_backup, unusable
+from pgbackup.core.time_marks import by_position, fitting
 from pgbackup.core.timeline import TimelineHistory
 
 CLOCK_DOUBT = timedelta(seconds=5)
@@ -60,26 +62,35 @@ def left_out(catalog: Catalog, history: TimelineHistory, than: Backup) -> list[t
     ]
 
 
+def later_tablespaces(catalog: Catalog, history: TimelineHistory, chosen: Backup, end: Lsn) -> tuple[Tablespace, ...]:
+    """Tablespaces that a recovery from a backup to ``end`` creates, as newer backups on the path show."""
+    known = {tablespace.oid for tablespace in chosen.tablespaces}
+    newer = [b for b in catalog.backups if is_on(b, history) and chosen.stop_lsn <= b.start_lsn and b.stop_lsn <= end]
+    found = {t.oid: t for b in newer for t in b.tablespaces if t.oid not in known and t.location.startswith("/")}
+    return tuple(found[oid] for oid in sorted(found))
+
+
 def ended_before(backups: list[Backup], moment: datetime, marks: list[TimeMark]) -> list[Backup]:
     """The backups that had ended at a moment of the server's clock, newest first.
 
-    A time mark proves it: what lies before the LSN of an earlier mark was written before. Else the backup's own time
-    counts, which may be another clock's; one that is doubtful is taken only when there is none without doubt.
+    A time mark proves it (``marks`` are in order of their positions): what lies before the LSN of an earlier mark was
+    written before, unless WAL before that is known to be later. Else the backup's own time counts, which may be another
+    clock's; one that is doubtful is taken only when there is none without doubt.
     """
-    durable = max((mark.lsn for mark in marks if mark.moment <= moment), default=Lsn(0))
+    durable = max((mark.lsn for mark in takewhile(lambda mark: mark.moment <= moment, marks)), default=Lsn(0))
     sure = [b for b in backups if b.stop_lsn <= durable or b.finished + CLOCK_DOUBT <= moment]
     return sure or [b for b in backups if b.finished <= moment]
 
 
 def marks_on(catalog: Catalog, history: TimelineHistory) -> list[TimeMark]:
-    """The time marks that belong to a path."""
-    return [mark for mark in catalog.marks if history.holds(mark.timeline, mark.lsn)]
+    """The time marks that belong to a path, in order of their positions."""
+    return by_position([mark for mark in catalog.marks if history.holds(mark.timeline, mark.lsn)])
 
 
 def known_until(catalog: Catalog, history: TimelineHistory, end: Lsn) -> datetime | None:
     """The newest moment for which it is known that all WAL written before it is in the repository (up to ``end``).
 
-    That of the last mark in WAL: one that was set while the server's clock was ahead proves nothing of what came after.
+    One that was noted while the server's clock was ahead is none, once there are others behind it.
     """
-    found = [mark for mark in marks_on(catalog, history) if mark.lsn <= end]
-    return max(found, key=lambda mark: (mark.lsn, mark.moment)).moment if found else None
+    row = fitting([mark for mark in marks_on(catalog, history) if mark.lsn <= end])
+    return row[-1].moment if row else None

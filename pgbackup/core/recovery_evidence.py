@@ -22,10 +22,11 @@ class Evidence:
     """What a scan of the WAL on the path found.
 
     ``stop``: the record that the target names (for a time: the first transaction that ended after it), None when the
-    archive has no such record. ``last_record`` is where the archive's last record begins, ``last_commit`` when the
-    last transaction ended that was seen.
+    archive has no such record. ``others``: later ones of the same name. ``last_record`` is where the archive's last
+    record begins, ``last_commit`` when the last transaction ended that was seen.
     """
 
     stop: StopRecord | None
     last_record: Lsn | None = None
     last_commit: datetime | None = None
+    others: tuple[StopRecord, ...] = ()

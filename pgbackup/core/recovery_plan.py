@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pgbackup.core.backup import Backup
+from pgbackup.core.backup import Backup, Tablespace
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_choice import (
@@ -17,6 +17,7 @@ from pgbackup.core.recovery_choice import (
     chosen_by_name,
     ended_before,
     known_until,
+    later_tablespaces,
     left_out,
     marks_on,
     why_left_out,
@@ -28,12 +29,14 @@ from pgbackup.core.recovery_refusals import (
     beyond_archive,
     confirmed_elsewhere,
     confirmed_missing,
+    ends_early,
     missing_segment,
     no_backup,
     not_found,
     not_proven,
 )
 from pgbackup.core.recovery_target import Target, time_text
+from pgbackup.core.time_marks import ended_early_at
 from pgbackup.core.timeline import TimelineHistory
 from pgbackup.errors import RestoreError
 
@@ -46,7 +49,8 @@ class RecoveryPlan:
     """Everything that a restore needs to know. ``asked`` is the operator's target, ``target`` what Postgres is told.
 
     ``wal``: the files for recovery in order, to ``end``. ``histories``: the timelines whose history files go along.
-    ``branches``: timelines that this recovery leaves out. ``notes`` are for people.
+    ``branches``: timelines that this recovery leaves out. ``later_tablespaces``: those that its WAL creates, as far as
+    newer backups tell. ``notes`` are for people.
     """
 
     backup: Backup
@@ -57,6 +61,7 @@ class RecoveryPlan:
     end: Lsn
     histories: tuple[int, ...]
     branches: tuple[Branch, ...] = ()
+    later_tablespaces: tuple[Tablespace, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -185,14 +190,17 @@ def _to_lsn(question: _Question) -> RecoveryPlan:
 def _to_time(question: _Question) -> RecoveryPlan:
     moment, evidence = question.target.time, question.evidence
     assert moment is not None
-    backups = question.backups()
-    before = ended_before(backups, moment, marks_on(question.catalog, question.history))
+    backups, marks = question.backups(), marks_on(question.catalog, question.history)
+    before = ended_before(backups, moment, marks)
     if evidence is not None and evidence.stop is not None:
         stop = evidence.stop
         before = [b for b in before if b.stop_lsn <= stop.start]
     if not before:
         raise before_backup(question.catalog, question.target, backups[-1])
+    early = ended_early_at(marks, before[0].stop_lsn, moment)
     if evidence is not None and evidence.stop is not None:
+        if early:
+            raise ends_early(question.target, *early)
         return _to_stop(question, before[0], evidence.stop)
     path = wal_path(question.catalog, before[0].start_lsn, question.history)
     known = known_until(question.catalog, question.history, path.end)
@@ -200,6 +208,8 @@ def _to_time(question: _Question) -> RecoveryPlan:
     if not is_known and not question.accept_loss and (evidence is not None or known is not None):
         raise _beyond(question, path)
     if evidence is None:
+        if early:
+            raise ends_early(question.target, *early)
         return _plan(question, before[0], path, notes=("not proven: the WAL was not read for a later commit",))
     note = f"no transaction ended after {time_text(moment)}: recovery goes to the end of the archive, {path.end}"
     return _plan(question, before[0], path, target=question.last_record(), notes=(note,))
@@ -214,9 +224,21 @@ def _to_record(question: _Question) -> RecoveryPlan:
         note = f"not proven: the WAL was not read for {question.target}; without it recovery ends in an error"
         plan = _as_far_as_it_goes(question, question.target)
         return replace(plan, notes=(*plan.notes, note))
-    if evidence.stop is None:
+    stop = evidence.stop
+    if stop is None:
         raise not_found(question.target, question.history, evidence.last_commit)
-    return _to_stop(question, question.newest_before(evidence.stop.start), evidence.stop)
+    plan = _to_stop(question, question.newest_before(stop.start), stop)
+    notes = [f"{question.target} is at {_place_of(stop)}"]
+    notes += [f"another one of that name is at {_place_of(each)}: --to-lsn {each.start}" for each in evidence.others]
+    if question.target.kind != "name":
+        return replace(plan, notes=(*notes, *plan.notes))
+    # Of several with one name Postgres would take the first that it meets, which may be another.
+    target = Target("lsn", lsn=stop.start, action=question.target.action)
+    return replace(plan, target=target, notes=(*notes, *plan.notes))
+
+
+def _place_of(stop: StopRecord) -> str:
+    return f"{stop.start}, of {time_text(stop.time)}" if stop.time else str(stop.start)
 
 
 # -- what they share ------------------------------------------------------------------------------------------------
@@ -281,15 +303,17 @@ def _plan(
     if path.end < backup.stop_lsn and path.missing is not None:
         what_for = f"backup {backup.name} needs it to {backup.stop_lsn}"
         raise missing_segment(catalog, path.missing, path.end, what_for)
+    end = end if end is not None else path.end
     return RecoveryPlan(
         backup=backup,
         asked=question.target,
         target=target or question.target,
         history=history,
         wal=path.files,
-        end=end if end is not None else path.end,
+        end=end,
         histories=tuple(sorted(catalog.histories)),
         branches=tuple(other_branches(catalog, history)),
+        later_tablespaces=later_tablespaces(catalog, history, backup, end),
         notes=(*notes, *_notes(question, backup, path)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from pgbackup.core.backup import Backup
-from pgbackup.core.catalog import Catalog
+from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_target import Target, time_text
 from pgbackup.core.timeline import TimelineHistory
@@ -65,6 +65,16 @@ def beyond_archive(
         f"{target} lies beyond the archive",
         detail="; ".join([*facts, what_could_succeed(catalog)]),
         hint="Use --latest to recover everything that the archive has.",
+    )
+
+
+def ends_early(target: Target, ahead: TimeMark, behind: TimeMark) -> RestoreError:
+    return RestoreError(
+        f"the clock of the server was ahead for a while, and recovery to {target} would end too early",
+        detail=f"at LSN {ahead.lsn} it showed {time_text(ahead.moment)}, behind that, at {behind.lsn}, "
+        f"{time_text(behind.moment)}",
+        hint=f"Choose a --backup that was taken after {ahead.lsn}, or a position: --to-lsn {behind.lsn} is the newest "
+        "that is known to lie before that time.",
     )
 
 

@@ -41,6 +41,7 @@ def plan_document(plan: RecoveryPlan, *, staged: bool) -> dict[str, object]:
         "branches": [
             {"timeline": b.timeline, "parent": b.parent, "fork": str(b.fork), "end": str(b.end)} for b in plan.branches
         ],
+        "later_tablespaces": {str(t.oid): t.location for t in plan.later_tablespaces},
         "notes": list(plan.notes),
     }
 

@@ -39,8 +39,10 @@ class Target:
         if self.time is not None and self.time.tzinfo is None:
             raise ValueError(f"the time {self.time} has no time zone")
         if self.exclusive and self.kind not in ("time", "lsn", "xid"):
-            raise ValueError(f"the target {self.kind} cannot be exclusive")
-        if self.name is not None and (not 0 < len(self.name.encode()) <= MAX_NAME_BYTES or "\n" in self.name):
+            raise ValueError("exclusive is for a time, an LSN or a transaction; this target cannot be exclusive")
+        if self.name is not None and (
+            not 0 < len(self.name.encode("utf-8", "surrogateescape")) <= MAX_NAME_BYTES or "\n" in self.name
+        ):
             raise ValueError(f"a restore point's name is one line of 1 to {MAX_NAME_BYTES} bytes")
         if self.xid is not None:
             if not 0 < self.xid < 1 << 64:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from pgbackup.errors import StorageError
 
 SPILL_FILES = 50_000
 _INSERT = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)"
@@ -38,13 +41,15 @@ class ChecksumTable:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def add(self, entry: FileEntry) -> None:
-        """Add a file, or replace what was known of it."""
+        """Add a file, or replace what was known of it. Raises StorageError when the scratch file cannot grow."""
         if self._database is not None:
-            self._database.execute(_INSERT, _columns(entry))
+            with scratch_errors():
+                self._database.execute(_INSERT, _columns(entry))
             return
         self._rows[entry.path] = entry
         if len(self._rows) > self._spill_files:
-            self._spill()
+            with scratch_errors():
+                self._spill()
 
     def get(self, path: str) -> FileEntry | None:
         if self._database is None:
@@ -101,6 +106,19 @@ class ChecksumTable:
         )
         self._database.executemany(_INSERT, (_columns(entry) for entry in self._rows.values()))
         self._rows.clear()
+
+
+@contextmanager
+def scratch_errors() -> Iterator[None]:
+    """Turns what a full disk does to a temporary SQLite file into StorageError."""
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as exc:
+        raise StorageError(
+            f"the list of files is too long for memory and cannot be written to {tempfile.gettempdir()}",
+            detail=str(exc),
+            hint="Free space there, or name another folder in TMPDIR.",
+        ) from exc
 
 
 def _key(path: str) -> bytes:

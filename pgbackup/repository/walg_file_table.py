@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from pgbackup.errors import CorruptObject
+from pgbackup.repository.checksum_table import scratch_errors
 from pgbackup.repository.walg_files import UTILITY_FILES, ListedFile
 
 Part = Literal["whole", "increment", "none"]
@@ -70,7 +71,7 @@ class WalgFileTable:
         rows = iter((level, _raw(f.name), _part(f), f.is_certain) for f in files)
         count = 0
         while batch := list(islice(rows, _BATCH)):
-            with self._lock:
+            with self._lock, scratch_errors():
                 self._database.executemany(_INSERT, batch)
             count += len(batch)
         if count:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from pgbackup.repository import keys
 from pgbackup.storage.file import FileStore
-from tests.restoring import SETTINGS, Repository, insert, rows
+from tests.restoring import SETTINGS, Repository, assert_does_not_start, insert, rows
 
 
 class Command:
@@ -63,11 +65,12 @@ def test_a_plan_is_printed_and_nothing_is_written(command, tmp_path):
 
 
 def test_a_restore_tells_what_it_did(command, source, make_server):
-    target = make_server.new_directory("target")
+    target = make_server.new_directory("the target")
     text = command("--target", target, "--immediate")
     assert "every file checked against the manifest" in text
-    assert f"pg_ctl -D {target} start" in text
+    assert f"pg_ctl -D '{target}' start" in text
     assert "replication slots" in text
+    assert "pg_wal_replay_resume" not in text
     server = make_server.over(target, source.major)
     server.wait_promoted()
     assert rows(server) == []
@@ -111,6 +114,7 @@ def test_a_restore_as_a_document(command, source, make_server):
         (["--to", "2026-01-01 10:00"], 2, "no time zone"),
         (["--to", "yesterday"], 2, "is not a time"),
         (["--to", "10 parsecs ago"], 2, "no unit of time"),
+        (["--to", "9999-12-31T00:00:00Z"], 6, "beyond the archive"),
         (["--to", "2001-01-01T00:00:00Z"], 6, "before the end of the first backup"),
         (["--to", "2001-01-01 00:00", "--timezone", "Europe/Nowhere"], 2, "no time zone is named"),
         (["--to-lsn", "nonsense"], 2, "not an LSN"),
@@ -148,3 +152,27 @@ def test_an_error_as_a_document(command, tmp_path):
     error = json.loads(said[said.index("{") : said.rindex("}") + 1])["error"]
     assert error["exit_code"] == 6
     assert "--latest" in error["hint"]
+
+
+def test_a_directory_whose_name_is_no_text(command, make_server):
+    target = make_server.workspace / os.fsdecode(b"target \xff")
+    assert "target \\udcff" in command("--target", target, "--plan")
+    assert json.loads(command("--target", target, "--plan", "--json"))["directory"] == str(target)
+
+
+def test_a_disk_that_cannot_take_the_wal(command, source, make_server):
+    """A limit for the size of files stands in for a full disk: no data file is that large, WAL segments are."""
+    target = make_server.new_directory("target")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 20, before[1]))
+    try:
+        said = command("--target", target, code=6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert re.search(r"pgbackup_wal/[0-9A-F]{24} cannot be written: File too large", said)
+    assert "Traceback" not in said
+    assert_does_not_start(target, source, command.repository)
+    command("--target", target)
+    server = make_server.over(target, source.major)
+    server.wait_promoted()
+    assert rows(server) == [1, 2, 3]

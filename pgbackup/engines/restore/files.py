@@ -20,6 +20,7 @@ from typing import Protocol
 
 from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.base import ProgressSink
+from pgbackup.engines.restore.disk_error import disk_error
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, MARKER, Claim
 from pgbackup.engines.restore.sync import PUSH_BYTES, push_out, write_all, write_all_at
 from pgbackup.engines.restore.wal import FOLDER
@@ -186,7 +187,7 @@ class DataFiles:
             problem = f"it brings an increment of {member.name}, which no older backup of the chain brought"
             raise CorruptObject(key, problem) from None
         except OSError as exc:
-            raise _disk_error(path, exc) from exc
+            raise disk_error(path, exc) from exc
         try:
             os.ftruncate(descriptor, increment.file_bytes)
             for offset, view in increment.pages:
@@ -195,7 +196,7 @@ class DataFiles:
                 write_all_at(descriptor, view, offset)
                 self._progress.advance(len(view))
         except OSError as exc:
-            raise _disk_error(path, exc) from exc
+            raise disk_error(path, exc) from exc
         finally:
             os.close(descriptor)
 
@@ -217,7 +218,7 @@ class DataFiles:
                 self._owner.take(descriptor)
             self._copy(key, member, wanted, descriptor)
         except OSError as exc:
-            raise _disk_error(path, exc) from exc
+            raise disk_error(path, exc) from exc
         finally:
             os.close(descriptor)
 
@@ -233,7 +234,7 @@ class DataFiles:
                 hint="Objects of an unfinished backup lie in the same folder: restore another backup.",
             ) from None
         except OSError as exc:
-            raise _disk_error(path, exc) from exc
+            raise disk_error(path, exc) from exc
 
     def _copy(self, key: str, member: Member, wanted: ManifestFile | None, descriptor: int | None) -> None:
         """Copy the content, checking it, to a file or (``None``) to nowhere."""
@@ -290,7 +291,7 @@ class DataFiles:
                 raise RestoreError(f"{path} is a file and a directory in the backup") from None
             return
         except OSError as exc:
-            raise _disk_error(path, exc) from exc
+            raise disk_error(path, exc) from exc
         if self._owner is not None:
             os.chown(path, self._owner.uid, self._owner.gid)
 
@@ -336,9 +337,3 @@ def _is_tablespace(name: str) -> bool:
 
 def _failed(future: Future[None]) -> BaseException | None:
     return future.exception() if future.done() and not future.cancelled() else None
-
-
-def _disk_error(path: Path, exc: OSError) -> RestoreError:
-    return RestoreError(
-        f"{path} cannot be written", detail=exc.strerror or str(exc), hint="Mend that, and repeat the restore."
-    )

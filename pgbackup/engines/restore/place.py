@@ -63,15 +63,16 @@ class RestorePlace:
             if total + _SLACK_BYTES > free + _reclaimable_bytes(paths):
                 raise RestoreError(
                     f"not enough space for {', '.join(map(str, paths))}",
-                    detail=f"{_gib(total + _SLACK_BYTES)} needed, {_gib(free)} free",
-                    hint="Free space, restore elsewhere, use --wal on-demand, or take a newer backup.",
+                    detail=f"{_size(total + _SLACK_BYTES, up=True)} needed ({_size(_SLACK_BYTES)} of it to spare), "
+                    f"{_size(free)} free",
+                    hint="Free space, restore elsewhere, use --wal on-demand, or choose a newer --backup.",
                 )
 
     def claim(self, backup: str) -> Claim:
         """Make, empty and mark the directories; nobody else can claim them while the result is open."""
         owner = Owner.of(self.directory)
         for directory in self.all_directories:
-            _make(directory, owner)
+            make_place(directory, owner)
         # Every directory is marked before any is emptied, and stays locked: a tablespace may be another restore's.
         descriptors: list[int] = []
         claim = Claim(self, owner, descriptors)
@@ -168,9 +169,10 @@ def _read_marker(marker: Path) -> dict[str, object] | None:
 def _check_free(directory: Path, *, is_data: bool) -> None:
     if not directory.exists():
         existing = nearest_existing(directory)
+        problem = "is no directory" if not existing.is_dir() else "is not writable"
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise RestoreError(
-                f"{directory} cannot be made", detail=f"{existing} is not writable", hint="Make it, or choose another."
+                f"{directory} cannot be made", detail=f"{existing} {problem}", hint="Make it, or choose another."
             )
         return
     if not directory.is_dir():
@@ -183,7 +185,7 @@ def _check_free(directory: Path, *, is_data: bool) -> None:
 
 
 def _check_content(directory: Path, *, is_data: bool) -> None:
-    content = sorted({path.name for path in directory.iterdir()} - _NEVER_OURS - {MARKER})
+    content = content_of(directory)
     if content and not is_left_over(directory):
         what = "--target" if is_data else "--tablespace-map"
         raise RestoreError(
@@ -191,6 +193,11 @@ def _check_content(directory: Path, *, is_data: bool) -> None:
             detail=f"it holds {', '.join(content[:3])}{', ...' if len(content) > 3 else ''}",
             hint=f"Nothing is ever overwritten: choose an empty directory with {what}, or empty this one.",
         )
+
+
+def content_of(directory: Path) -> list[str]:
+    """The names in a directory that mean that it is not empty. Raises OSError."""
+    return sorted({path.name for path in directory.iterdir()} - _NEVER_OURS - {MARKER})
 
 
 def _check_apart(directories: Iterable[Path]) -> None:
@@ -204,7 +211,8 @@ def _check_apart(directories: Iterable[Path]) -> None:
                 )
 
 
-def _make(directory: Path, owner: Owner | None) -> None:
+def make_place(directory: Path, owner: Owner | None) -> None:
+    """Make a directory for a server, and what is missing above it. Raises RestoreError."""
     try:
         # Also what is missing above it: a server that may not pass there does not start.
         missing = [parent for parent in directory.parents if not parent.exists()]
@@ -293,8 +301,10 @@ def _reclaimable_bytes(directories: Iterable[Path]) -> int:
     return total
 
 
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.1f} GiB"
+def _size(size: int, *, up: bool = False) -> str:
+    """A size that does not look like another one: in MiB up to some GiB, rounded away from that other one."""
+    unit, name = (1 << 20, "MiB") if size < 20 << 30 else (1 << 30, "GiB")
+    return f"{-(-size // unit) if up else size // unit} {name}"
 
 
 _AS_OWNER = "Run the restore as the owner of the directory above it, or as root."

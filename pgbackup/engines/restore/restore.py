@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgbackup.core.backup import Backup
+from pgbackup.core.backup import Backup, Tablespace
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.recovery_choice import candidates, chosen_by_name
 from pgbackup.core.recovery_plan import STAGED_LIMIT_BYTES, RecoveryPlan, path_of, plan_restore
@@ -24,6 +24,7 @@ from pgbackup.engines.base import ProgressSink, SilentProgress
 from pgbackup.engines.port import Engine
 from pgbackup.engines.restore.chain import BackupChain
 from pgbackup.engines.restore.commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
+from pgbackup.engines.restore.disk_error import disk_errors
 from pgbackup.engines.restore.facts import probe_open_end, probe_start, read_bookkeeping
 from pgbackup.engines.restore.fetched import place_fetched
 from pgbackup.engines.restore.files import DataFiles, Source, is_left_out
@@ -34,6 +35,7 @@ from pgbackup.engines.restore.finish import (
     finish,
     read_restored_control,
 )
+from pgbackup.engines.restore.later_tablespaces import check_later, make_later
 from pgbackup.engines.restore.links import make_links
 from pgbackup.engines.restore.manifest import ManifestTable
 from pgbackup.engines.restore.place import Claim, RestorePlace, map_tablespaces
@@ -154,6 +156,8 @@ class Restore:
         tablespaces = map_tablespaces(plan.backup.tablespaces, self._request.tablespace_map)
         place = RestorePlace(self._request.directory, tablespaces)
         place.check()
+        if not self._request.files_only:
+            check_later(place, plan.later_tablespaces)
         return place
 
     def check_space(self, plan: RecoveryPlan) -> None:
@@ -202,6 +206,7 @@ class Restore:
             if manifest is not None:
                 table = stack.enter_context(closing(ManifestTable.load(self._store, self._codec, manifest)))
             place.check_space(_space_needed(plan, place, chain, table, staged=self.staged))
+            stack.enter_context(disk_errors(place.directory))
             claim = stack.enter_context(closing(place.claim(plan.backup.name)))
             notes = self._fill(claim, plan, chain, table)
             sync_trees(place.all_directories)
@@ -242,10 +247,11 @@ class Restore:
         if self._request.files_only:
             complete_files(claim)
             return [*link_notes, *files.notes(), *chain.notes(files.member_bytes)]
-        restore_command = self._place_wal(claim, plan, control.system_identifier)
+        restore_command, later = self._place_wal(claim, plan, control.system_identifier)
+        later_notes = make_later(claim, later)
         notes = finish(claim, plan, control, (restore_command, END_COMMAND), self._finish_options(plan.backup))
         about = [] if fetched else chain.notes(files.member_bytes)
-        return [*notes, *link_notes, *files.notes(), *about]
+        return [*later_notes, *notes, *link_notes, *files.notes(), *about]
 
     def _make_links(self, claim: Claim, backup: Backup, files: DataFiles) -> list[str]:
         """WAL-E's links mean something; WAL-G's lead nowhere, it writes a link's own name for its target."""
@@ -263,16 +269,17 @@ class Restore:
             return False
         return place_fetched(claim, lambda folder: engine.fetch_files(backup, folder, self._request.threads))
 
-    def _place_wal(self, claim: Claim, plan: RecoveryPlan, system_identifier: int) -> str:
-        """Put the WAL, or the plan for fetching it, in its place; returns the restore_command."""
+    def _place_wal(self, claim: Claim, plan: RecoveryPlan, system_identifier: int) -> tuple[str, Sequence[Tablespace]]:
+        """Put the WAL, or the plan for fetching it, in its place; returns the restore_command, and the tablespaces that
+        this WAL is known to create: all of them where it was read."""
         stager = WalStager(self._reader(system_identifier), claim.place.directory, claim.owner, self._progress)
         if not self.staged:
             stager.write_plan(plan)
-            return on_demand_command(self._request.repository, self._request.environ)
+            return on_demand_command(self._request.repository, self._request.environ), plan.later_tablespaces
         self._progress.start("staging WAL", plan.wal_bytes)
         stager.stage(plan, threads=self._request.threads)
         self._progress.finish()
-        return STAGED_COMMAND
+        return STAGED_COMMAND, [Tablespace(each.oid, each.location) for each in stager.created(plan)]
 
     def _finish_options(self, backup: Backup) -> FinishOptions:
         key = keys.sentinel(backup.name)
@@ -305,6 +312,11 @@ class Restore:
             notes.append(f"PGDATA is {image}: a server of this image looks there, not in {claim.place.directory}")
         if not self.staged and not self._request.files_only and (missing := secrets_needed(self._request.environ)):
             notes.append(f"the server's environment must have {', '.join(missing)} until recovery has ended")
+        if not self.staged and not self._request.files_only:
+            notes.append(
+                "the WAL was not read: should it create a tablespace, that is made in its old place, which must be "
+                "there and empty, and no other server's"
+            )
         return notes
 
 

@@ -24,6 +24,8 @@ from pgbackup.engines.wal.read import WalReader
 from pgbackup.errors import CorruptObject
 
 Wanted = Callable[[WalEvent], bool]
+_NAMESAKES = 4
+"""Restore points of one name that are told."""
 
 
 @dataclass
@@ -129,9 +131,8 @@ class RestoreScan:
             if newer is not None:
                 # One file more: a record may run on from the last one.
                 files = [file for file in files if file.segment.start <= newer]
-            event, _, _ = self._scan(files, is_target)
-            if event is not None:
-                return Evidence(StopRecord(event.start, event.end, event.time))
+            if found := self._stops(files, is_target, 1 if target.xid is not None else _NAMESAKES):
+                return Evidence(found[0], others=tuple(found[1:]))
             newer = backup.start_lsn
         newest = wal_path(self.catalog, backups[0].start_lsn, self.history).files
         return self._of_the_end(newest)
@@ -149,14 +150,22 @@ class RestoreScan:
                 last = event.time
         return None, scanner, last
 
+    def _stops(self, files: Sequence[WalFile], wanted: Wanted, most: int) -> list[StopRecord]:
+        """The first wanted events of consecutive files, as many as are asked for."""
+        found: list[StopRecord] = []
+        for event in self._events(WalScanner(), files, until=lambda: len(found) >= most):
+            if wanted(event) and len(found) < most:
+                found.append(StopRecord(event.start, event.end, event.time))
+        return found
+
     def _events(self, scanner: WalScanner, files: Sequence[WalFile], until: Callable[[], bool]) -> Iterator[WalEvent]:
         for file in files:
             for offset, block in self.reader.pages(file):
+                self.progress.advance(len(block))
                 try:
                     yield from scanner.feed(block, Lsn(file.segment.start + offset))
                 except ValueError as exc:
                     raise CorruptObject(str(file.segment), str(exc)) from exc
-                self.progress.advance(len(block))
                 if scanner.stopped or until():
                     break
             if until():

@@ -12,14 +12,18 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_path import WalFile
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.core.timeline import Ancestor, TimelineHistory, history_name
+from pgbackup.core.wal_page import PAGE_BYTES
 from pgbackup.core.wal_records import WalScanner
+from pgbackup.core.wal_tablespaces import CreatedTablespace, TablespaceFinder
 from pgbackup.engines.base import ProgressSink
+from pgbackup.engines.restore.disk_error import disk_error
 from pgbackup.engines.restore.sync import PUSH_BYTES, push_out, write_all
 from pgbackup.engines.wal.read import WalReader
 from pgbackup.errors import CorruptObject, NotInArchive, RestoreError
@@ -40,6 +44,7 @@ class WalStager:
         self._owner = owner
         self._progress = progress
         self._failed = threading.Event()
+        self._created: set[CreatedTablespace] = set()
 
     def stage(self, plan: RecoveryPlan, *, threads: int) -> None:
         """Write all files of a plan. Raises CorruptObject, RestoreError and what the store raises."""
@@ -48,13 +53,27 @@ class WalStager:
         with ThreadPoolExecutor(threads, thread_name_prefix="stage-wal") as pool:
             for done in [pool.submit(self._write_or_stop, file) for file in plan.wal]:
                 done.result()
-
+        self._search_borders(plan)
         if self._reader.unproven:
             self._check_records(plan)
 
+    def created(self, plan: RecoveryPlan) -> list[CreatedTablespace]:
+        """The tablespaces that recovery will create, of the WAL that was staged."""
+        return sorted((each for each in self._created if each.lsn < plan.end), key=lambda each: each.lsn)
+
+    def _search_borders(self, plan: RecoveryPlan) -> None:
+        """A record may run on from one segment into the next."""
+        for left, right in pairwise(plan.wal):
+            finder = TablespaceFinder(record_crc)
+            for file, offset in ((left, left.segment.segment_bytes - PAGE_BYTES), (right, 0)):
+                with (self._folder / str(file.segment)).open("rb") as stream:
+                    stream.seek(offset)
+                    page = stream.read(PAGE_BYTES)
+                self._created.update(finder.feed(page, Lsn(file.segment.start + offset)))
+
     def _check_records(self, plan: RecoveryPlan) -> None:
         """Plain WAL: recovery would end without a word at the first damaged record, so look at each of them now."""
-        scanner = WalScanner(crc=_record_crc)
+        scanner = WalScanner(crc=record_crc)
         for file in plan.wal:
             with (self._folder / str(file.segment)).open("rb") as stream:
                 for offset in range(0, file.used_bytes, _CHECKED_BYTES):
@@ -81,22 +100,41 @@ class WalStager:
         if self._failed.is_set():
             return
         try:
-            write_wal_file(self._reader, file, self._folder / str(file.segment), self._owner)
+            finder = TablespaceFinder(record_crc)
+            self._created.update(
+                write_wal_file(self._reader, file, self._folder / str(file.segment), self._owner, finder)
+            )
             self._progress.advance(file.segment.segment_bytes)
         except BaseException:
             self._failed.set()
             raise
 
 
-def write_wal_file(reader: WalReader, file: WalFile, path: Path, owner: Owner | None) -> None:
-    """Write one file of a plan, filled up with zeros to a segment's size. Raises RestoreError when it is not there."""
+def write_wal_file(
+    reader: WalReader, file: WalFile, path: Path, owner: Owner | None, finder: TablespaceFinder
+) -> list[CreatedTablespace]:
+    """Write one file of a plan, filled up with zeros to a segment's size; returns what ``finder`` found in it.
+
+    Raises RestoreError when it is not there, or when the disk cannot take it.
+    """
+    try:
+        return _write_wal_file(reader, file, path, owner, finder)
+    except OSError as exc:
+        raise disk_error(path, exc) from exc
+
+
+def _write_wal_file(
+    reader: WalReader, file: WalFile, path: Path, owner: Owner | None, finder: TablespaceFinder
+) -> list[CreatedTablespace]:
+    created: list[CreatedTablespace] = []
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         if owner is not None:
             owner.take(descriptor)
         written, pushed = 0, 0
-        for block in reader.planned(file):
+        for offset, block in reader.pages(file):
             write_all(descriptor, block)
+            created += finder.feed(block, Lsn(file.segment.start + offset))
             written += len(block)
             if written - pushed >= PUSH_BYTES:
                 push_out(descriptor, pushed, written)
@@ -104,6 +142,7 @@ def write_wal_file(reader: WalReader, file: WalFile, path: Path, owner: Owner | 
         if written < file.used_bytes:
             raise CorruptObject(str(file.segment), f"{written} bytes of it are there, {file.used_bytes} were planned")
         os.ftruncate(descriptor, file.segment.segment_bytes)
+        return created
     except NotInArchive as exc:
         raise RestoreError(
             f"WAL segment {file.segment} was there when the restore was planned and is gone now",
@@ -113,7 +152,7 @@ def write_wal_file(reader: WalReader, file: WalFile, path: Path, owner: Owner | 
         os.close(descriptor)
 
 
-def _record_crc(record: memoryview) -> int:
+def record_crc(record: memoryview) -> int:
     """Postgres' CRC of a WAL record: what follows the header, then the header up to the CRC."""
     checksum = FileChecksum("CRC32C")
     checksum.update(record[24:])

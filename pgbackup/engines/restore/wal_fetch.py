@@ -71,8 +71,20 @@ def _fetch_planned(reader: WalReader, segment: SegmentName, destination: Path, p
 def write_new(destination: Path, blocks: Iterable[bytes], full_bytes: int | None = None) -> int:
     """Write a file under a temporary name, fill it up with zeros to ``full_bytes``, then give it its name.
 
-    Returns the bytes written, without the zeros. Nothing is left behind when reading fails.
+    Returns the bytes written, without the zeros. Nothing is left behind when reading or writing fails; raises
+    RestoreError for what the disk refuses.
     """
+    try:
+        return _write_new(destination, blocks, full_bytes)
+    except OSError as exc:
+        raise RestoreError(
+            f"{destination} cannot be written",
+            detail=exc.strerror or str(exc),
+            hint="Mend that (free space, if the disk is full), and start the server again.",
+        ) from exc
+
+
+def _write_new(destination: Path, blocks: Iterable[bytes], full_bytes: int | None) -> int:
     temporary = destination.with_name(f"{destination.name}.pgbackup-{os.getpid()}")
     size = 0
     descriptor = -1

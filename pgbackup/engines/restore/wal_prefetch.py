@@ -23,7 +23,6 @@ from pgbackup.core.lsn import SegmentName, is_segment_name
 from pgbackup.engines.restore.wal import FetchPlan
 from pgbackup.engines.restore.wal_fetch import write_new
 from pgbackup.engines.wal.read import WalReader
-from pgbackup.errors import PgbackupError
 
 AHEAD_BYTES = 128 << 20
 MAX_AHEAD = 16
@@ -143,10 +142,7 @@ class Prefetcher:
         return [segment for segment in self._ready if segment.number <= position.number]
 
     def _fetch(self, segment: SegmentName) -> None:
-        try:
-            write_new(self._folder / str(segment), self._reader.segment(segment))
-        except OSError as exc:
-            raise PgbackupError(f"segment {segment} cannot be written", detail=str(exc)) from exc
+        write_new(self._folder / str(segment), self._reader.segment(segment))
 
     def _is_planned(self, segment: SegmentName) -> bool:
         """Whether a segment may be given out as it is: on the path, whole, and not behind the planned end."""

@@ -65,6 +65,8 @@ class Archive:
                 self.ends[xid] = self.wal.commit(xid, at(xid))
         if number == 35:
             self.point = self.wal.restore_point("p35", at(360))
+        if number in (36, 37):
+            self.ends[-number] = self.wal.restore_point("twice", at(number * 10 + 9))
         self.wal.switch()
 
     def _backup(self, number: int) -> Backup:
@@ -135,6 +137,14 @@ def test_a_transaction_decides_the_backup(archive, xid, backup):
 def test_a_restore_point(archive):
     evidence = archive.evidence(Target("name", name="p35"))
     assert (evidence.stop.start, evidence.stop.end) == archive.point
+    assert evidence.others == ()
+
+
+def test_restore_points_of_one_name(archive):
+    evidence = archive.evidence(Target("name", name="twice"))
+    assert (evidence.stop.start, evidence.stop.end) == archive.ends[-36]
+    assert [(other.start, other.end) for other in evidence.others] == [archive.ends[-37]]
+    assert evidence.others[0].time == at(379)
 
 
 @pytest.mark.parametrize("target", [Target("xid", xid=9999), Target("name", name="p36")])

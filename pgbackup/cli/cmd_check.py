@@ -57,4 +57,5 @@ def _print_report(report: CheckReport) -> None:
         if line.hint and line.status != "ok":
             click.echo(textwrap.indent(f"hint: {line.hint}", " " * (width + 11)))
     warnings, failures = report.count("warning"), report.count("failure")
-    click.echo(f"\n{len(report.lines)} checks: {failures} failed, {warnings} warnings")
+    word = "warning" if warnings == 1 else "warnings"
+    click.echo(f"\n{len(report.lines)} checks: {failures} failed, {warnings} {word}")

@@ -17,7 +17,7 @@ _BAD_PASSWORD = re.compile(r'password authentication failed for user "([^"]*)"')
 
 def from_connect(text: str) -> PgbackupError:
     """The error for a failed connection attempt, from libpq's message."""
-    text = clean(text)
+    text = clean(text).replace("failed to resolve host None", "failed to resolve the host that PGHOST names")
     if match := _NO_HBA.search(text):
         return _no_hba(text, bool(match[1]), match[2], match[3])
     if match := _BAD_PASSWORD.search(text):

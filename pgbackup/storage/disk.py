@@ -49,9 +49,9 @@ def translated(what: str) -> Iterator[None]:
 def translate(error: OSError, what: str) -> StorageError:
     detail = error.strerror or str(error)
     if error.errno in _FULL:
-        return StoreUnavailable(f"{what}: the disk is full", detail=detail, hint="free space on the repository's disk.")
+        return StoreUnavailable(f"{what}: the disk is full", detail=detail, hint="Free space on the repository's disk.")
     if error.errno in _DENIED:
-        return StoreDenied(f"{what}: not permitted", detail=detail, hint="give this user the repository's folder.")
+        return StoreDenied(f"{what}: not permitted", detail=detail, hint="Give this user the repository's folder.")
     if error.errno in _PASSING:
         return StoreUnavailable(f"{what}: the disk does not answer", detail=detail)
     return StorageError(f"{what} failed", detail=detail)

@@ -168,9 +168,9 @@ def folder_of(url: str) -> Path:
     parts = urlsplit(url)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
         raise ConfigError(
-            f"not a repository URL of a folder: {url}", hint="write file:///path, with % codes for # ? and %."
+            f"not a repository URL of a folder: {url}", hint="Write file:///path, with % codes for # ? and %."
         )
     path = Path(unquote(parts.path))
     if not path.is_absolute() or path == Path("/"):
-        raise ConfigError(f"the repository URL names no folder: {url}", hint="write file:///path.")
+        raise ConfigError(f"the repository URL names no folder: {url}", hint="Write file:///path.")
     return path

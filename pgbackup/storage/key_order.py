@@ -44,7 +44,7 @@ def in_key_order(
         if found.key < last:
             raise StorageError(
                 f"the store lists {found.key} after {last}",
-                hint="use a store that lists in the order of keys; S3 directory buckets do not.",
+                hint="Use a store that lists in the order of keys; S3 directory buckets do not.",
             )
         last = found.key
         yield found

@@ -46,5 +46,5 @@ def _open(url: str, connection: StoreConnection) -> ObjectStore:
     # What stands before :// is shown, the rest may hold a password.
     found = f"it begins with {scheme}://" if mark else "it has no ://"
     raise ConfigError(
-        "the repository URL is not understood", detail=found, hint="write s3://bucket/prefix or file:///path."
+        "the repository URL is not understood", detail=found, hint="Write s3://bucket/prefix or file:///path."
     )

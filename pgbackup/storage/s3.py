@@ -248,6 +248,6 @@ def split_url(url: str) -> tuple[str, str]:
     if scheme != "s3" or not mark or not bucket or any(sign in bucket for sign in "@:?#"):
         raise ConfigError(
             "the repository URL names no bucket",
-            hint="write s3://bucket/prefix, and give credentials and endpoint by the AWS_ variables.",
+            hint="Write s3://bucket/prefix, and give credentials and endpoint by the AWS_ variables.",
         )
     return bucket, prefix.strip("/")

@@ -102,6 +102,7 @@ def pause(count: int) -> None:
 
 def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
     """A client, and whether it talks to AWS itself."""
+    _check_certificates(options.connection.ca_file or os.environ.get("AWS_CA_BUNDLE", ""))
     try:
         session = boto3.session.Session()
         connection = options.connection
@@ -130,9 +131,18 @@ def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
         raise ConfigError(
             f"cannot set up the connection to bucket {bucket}",
             detail=redact(str(error)),
-            hint="check the AWS_ variables and the files that they name.",
+            hint="Check the AWS_ variables and the files that they name.",
         ) from error
     return client, on_aws
+
+
+def _check_certificates(file: str) -> None:
+    """boto3 takes a file of authorities that cannot be read for a store that does not answer. Raises ConfigError."""
+    if file and not os.access(file, os.R_OK):
+        raise ConfigError(
+            f"the certificates of authorities in {file} cannot be read",
+            hint="Correct AWS_CA_BUNDLE, or the rights of that file.",
+        )
 
 
 def _config(options: S3Options, style: Any) -> Config:

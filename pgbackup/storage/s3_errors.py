@@ -115,7 +115,7 @@ def from_code(code: str, text: str, status: int, request: Request) -> StorageErr
         return StorageError(
             f"bucket {request.bucket} does not exist at {request.endpoint}",
             detail=detail,
-            hint="create the bucket, or correct the bucket's name and AWS_ENDPOINT_URL.",
+            hint="Create the bucket, or correct the bucket's name and AWS_ENDPOINT_URL.",
         )
     if code in _CREDENTIAL_HINTS:
         return StoreDenied(f"{request.what} was refused", detail=detail, hint=_CREDENTIAL_HINTS[code])
@@ -129,14 +129,14 @@ def from_code(code: str, text: str, status: int, request: Request) -> StorageErr
         return NotImplementedByStore(f"{request.what} is not implemented by the store", detail=detail)
     if code in _WRONG_REGION or status in (301, 307, 308):
         return StorageError(
-            f"bucket {request.bucket} is in another region", detail=detail, hint="set AWS_REGION to the bucket's."
+            f"bucket {request.bucket} is in another region", detail=detail, hint="Set AWS_REGION to the bucket's."
         )
     if code == "NoSuchKey" or status == 404:
         return ObjectMissing(f"object s3://{request.bucket}/{request.key} does not exist", detail=detail)
     if code in _UNAVAILABLE or status == 429 or status >= 500:
         return StoreUnavailable(f"{request.what} failed: the store is not available", detail=detail)
     if code == "InvalidObjectState":
-        return StorageError(f"{request.what} failed", detail=detail, hint="the object must first leave cold storage.")
+        return StorageError(f"{request.what} failed", detail=detail, hint="The object must first leave cold storage.")
     if code in _KEPT or status in (401, 403):
         return _denied(request, detail, is_kept=code in _KEPT)
     # AWS answers 400 without a word to a HEAD with an expired token.
@@ -174,34 +174,34 @@ def _from_failure(error: Exception, request: Request) -> StorageError:
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
         return StoreDenied(
             f"no credentials for bucket {request.bucket}",
-            hint="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role.",
+            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role.",
         )
     if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError | boto.UnauthorizedSSOTokenError):
         # Their text can quote the output of a credential program: leave it out.
         return StoreDenied(
             f"credentials for bucket {request.bucket} could not be obtained",
             detail=type(error).__name__,
-            hint="check the profile, role or program that AWS_PROFILE names, or set AWS_ACCESS_KEY_ID.",
+            hint="Check the profile, role or program that AWS_PROFILE names, or set AWS_ACCESS_KEY_ID.",
         )
     text = redact(str(error))
     if "CERTIFICATE_VERIFY_FAILED" in text or isinstance(error, ssl.SSLCertVerificationError):
         return StorageError(
             f"the certificate of {request.endpoint} is not trusted",
             detail=text,
-            hint="set AWS_CA_BUNDLE to the file with the certificate of its authority.",
+            hint="Set AWS_CA_BUNDLE to the file with the certificate of its authority.",
         )
     if "WRONG_VERSION_NUMBER" in text:
         return StorageError(
-            f"{request.endpoint} does not speak TLS", detail=text, hint="write http:// in AWS_ENDPOINT_URL."
+            f"{request.endpoint} does not speak TLS", detail=text, hint="Write http:// in AWS_ENDPOINT_URL."
         )
     if isinstance(error, _NO_ANSWER):
         return StoreUnavailable(
             f"{request.what} failed: no answer from {request.endpoint}",
             detail=text,
-            hint="check the network, AWS_ENDPOINT_URL and whether the store runs.",
+            hint="Check the network, AWS_ENDPOINT_URL and whether the store runs.",
         )
     if type(error).__name__ == "ResponseParserError":
         return StorageError(
-            f"the answer of {request.endpoint} is not S3", detail=text[:200], hint="check AWS_ENDPOINT_URL."
+            f"the answer of {request.endpoint} is not S3", detail=text[:200], hint="Check AWS_ENDPOINT_URL."
         )
     return StorageError(f"{request.what} failed", detail=text)

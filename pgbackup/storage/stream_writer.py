@@ -145,7 +145,7 @@ class ObjectWriter:
         if self._parts == MAX_PARTS:
             raise StorageError(
                 f"object {self._key} is larger than {MAX_PARTS} parts of {self._part_bytes} bytes",
-                hint="write smaller objects.",
+                hint="Write smaller objects.",
             )
         # Wait first, join after: while the chunks are joined they are in memory twice.
         while len(self._pending) >= self._parallel:

@@ -278,7 +278,7 @@ def test_a_missing_bucket_is_named(s3_server: S3Server, monkeypatch: pytest.Monk
     with pytest.raises(StorageError, match="bucket no-such-bucket does not exist") as caught:
         CALLS[name](store)
     assert not isinstance(caught.value, ObjectMissing)
-    assert "create the bucket" in caught.value.hint
+    assert "Create the bucket" in caught.value.hint
 
 
 def test_an_unknown_authority(s3_tls_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

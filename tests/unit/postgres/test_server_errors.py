@@ -30,3 +30,10 @@ def test_rules_that_let_replication_in_over_loopback_only_are_recognised(
 def test_another_failure_says_nothing_about_the_rules() -> None:
     refusal = from_connect('FATAL:  password authentication failed for user "pgbackup"')
     assert not is_for_loopback_only(refusal, "172.18.0.3")
+
+
+def test_a_host_that_is_not_found_is_that_of_the_environment():
+    """psycopg looks at the connection string only, and says None."""
+    refusal = from_connect("failed to resolve host None: [Errno -2] Name or service not known")
+    assert "the host that PGHOST names" in refusal.detail
+    assert "None" not in refusal.detail

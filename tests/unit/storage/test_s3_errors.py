@@ -6,7 +6,8 @@ import botocore.exceptions as boto
 import pytest
 from urllib3.exceptions import ProtocolError
 
-from pgbackup.errors import DeleteRefused, ObjectMissing, StorageError, StoreDenied, StoreUnavailable
+from pgbackup.errors import ConfigError, DeleteRefused, ObjectMissing, StorageError, StoreDenied, StoreUnavailable
+from pgbackup.storage.s3 import S3Store
 from pgbackup.storage.s3_errors import (
     ConditionFailed,
     Conflict,
@@ -102,3 +103,10 @@ def test_no_answer(failure: Exception, kind: type[StorageError], words: str) -> 
     assert type(error) is kind
     assert words in f"{error} {error.hint}"
     assert SECRET not in f"{error} {error.hint}"
+
+
+def test_a_file_of_authorities_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """boto3 would take it for a store that does not answer, and try again."""
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such/file.pem")
+    with pytest.raises(ConfigError, match=r"/no/such/file\.pem cannot be read"):
+        S3Store("s3://bucket/prefix")

@@ -86,6 +86,7 @@ class ReplicationConnection:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self.pgconn = connection.pgconn
+        self._role = connection.info.user
         self._streaming = False
 
     @classmethod
@@ -97,7 +98,7 @@ class ReplicationConnection:
             # anything while a server hangs.
             return cls(psycopg.connect(text, autocommit=True))
         except psycopg.Error as exc:
-            raise server_errors.from_connect(str(exc)) from exc
+            raise server_errors.from_connect(str(exc), server_errors.role_of(exc)) from exc
 
     @property
     def server_version(self) -> int:
@@ -243,7 +244,7 @@ class ReplicationConnection:
         """Our error for a result that is not what was asked for."""
         state = result.error_field(pq.DiagnosticField.SQLSTATE)
         text = result.error_message.decode("utf-8", "replace") or self._message()
-        return server_errors.from_result(state.decode() if state else None, text)
+        return server_errors.from_result(state.decode() if state else None, text, self._role)
 
     def _message(self) -> str:
         return server_errors.clean(self.pgconn.error_message.decode("utf-8", "replace"))

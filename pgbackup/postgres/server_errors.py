@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+import psycopg
+
 from pgbackup.errors import ConnectionLost, PgbackupError, PostgresError, SlotBusy, WalGone
 
 _NO_HBA = re.compile(r'no pg_hba\.conf entry for (replication connection from )?host "([^"]*)", user "([^"]*)"')
@@ -15,8 +17,8 @@ _NO_ROLE = re.compile(r'role "([^"]*)" does not exist')
 _BAD_PASSWORD = re.compile(r'password authentication failed for user "([^"]*)"')
 
 
-def from_connect(text: str) -> PgbackupError:
-    """The error for a failed connection attempt, from libpq's message."""
+def from_connect(text: str, role: str = "") -> PgbackupError:
+    """The error for a failed connection attempt of a role, from libpq's message."""
     text = clean(text).replace("failed to resolve host None", "failed to resolve the host that PGHOST names")
     if match := _NO_HBA.search(text):
         return _no_hba(text, bool(match[1]), match[2], match[3])
@@ -35,7 +37,7 @@ def from_connect(text: str) -> PgbackupError:
     if "no password supplied" in text:
         return PostgresError("the server wants a password", detail=text, hint="Set PGPASSWORD or PGPASSFILE.")
     if lacks_replication(text):
-        return missing_replication(text)
+        return missing_replication(text, role)
     if "number of requested standby connections exceeds" in text or "too many clients" in text:
         return ConnectionLost(
             "the server has no free connection", detail=text, hint="Raise max_wal_senders or max_connections."
@@ -43,15 +45,21 @@ def from_connect(text: str) -> PgbackupError:
     return ConnectionLost("cannot connect to the server", detail=text, hint="Check PGHOST, PGPORT and that it runs.")
 
 
-def from_result(sqlstate: str | None, text: str) -> PgbackupError:
-    """The error for a failed command or a broken stream, from its SQLSTATE and message."""
+def from_result(sqlstate: str | None, text: str, role: str = "") -> PgbackupError:
+    """The error for a failed command or a broken stream of a role, from its SQLSTATE and message."""
     text = clean(text)
     if sqlstate == "55006" and "is active" in text:
         return SlotBusy("the replication slot is in use", detail=text, hint="Stop the other pgbackup on this slot.")
     if "has already been removed" in text or (sqlstate == "55000" and "can no longer" in text):
         return WalGone("the server no longer has this WAL", detail=text)
     if sqlstate == "42501" and lacks_replication(text):
-        return missing_replication(text)
+        return missing_replication(text, role)
+    if sqlstate == "42501" and "pg_read_all_settings" in text:
+        return PostgresError(
+            "the role may not read the server's settings",
+            detail=text,
+            hint=f"Run as a superuser: GRANT pg_monitor TO {_quoted(role)}; (`pgbackup init` prints the whole SQL).",
+        )
     if sqlstate == "53400" or "all replication slots are in use" in text:
         return PostgresError(
             "the server has no free replication slot", detail=text, hint="Raise max_replication_slots and restart it."
@@ -75,12 +83,21 @@ def lacks_replication(text: str) -> bool:
     )
 
 
-def missing_replication(text: str) -> PostgresError:
+def missing_replication(text: str, role: str) -> PostgresError:
     return PostgresError(
         "the role may not replicate",
         detail=text,
-        hint="Run as a superuser: ALTER ROLE <role> REPLICATION; (`pgbackup init` prints the whole SQL).",
+        hint=f"Run as a superuser: ALTER ROLE {_quoted(role)} REPLICATION; (`pgbackup init` prints the whole SQL).",
     )
+
+
+def _quoted(role: str) -> str:
+    return '"' + role.replace('"', '""') + '"' if role else "<role>"
+
+
+def role_of(exc: psycopg.Error) -> str:
+    """As whom a failed attempt to connect came; empty when that is not known."""
+    return (exc.pgconn.user if exc.pgconn is not None else b"").decode("utf-8", "replace")
 
 
 def clean(text: str) -> str:

@@ -82,6 +82,7 @@ class Session:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
+        self._role = connection.info.user
 
     @classmethod
     def connect(cls, conninfo: str, *, application_name: str, database: str | None = None) -> Session:
@@ -93,7 +94,7 @@ class Session:
         try:
             return cls(psycopg.connect(text, autocommit=True))
         except psycopg.OperationalError as exc:
-            raise server_errors.from_connect(str(exc)) from exc
+            raise server_errors.from_connect(str(exc), server_errors.role_of(exc)) from exc
         except psycopg.Error as exc:
             raise translate(exc) from exc
 
@@ -103,7 +104,7 @@ class Session:
             cursor = self._connection.execute(cast(Any, text), parameters or None)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as exc:
-            raise translate(exc) from exc
+            raise translate(exc, self._role) from exc
 
     def facts(self) -> ServerFacts:
         """One consistent look at the server."""
@@ -162,12 +163,12 @@ class Session:
         self.close()
 
 
-def translate(exc: psycopg.Error) -> PgbackupError:
+def translate(exc: psycopg.Error, role: str = "") -> PgbackupError:
     """Our error for one of psycopg's, keeping the SQLSTATE."""
     message = exc.diag.message_primary or str(exc)
     if exc.diag.message_detail:
         message += f"; {exc.diag.message_detail}"
-    return server_errors.from_result(exc.sqlstate, message)
+    return server_errors.from_result(exc.sqlstate, message, role)
 
 
 def _environment_database() -> str:

@@ -109,6 +109,15 @@ def test_a_role_that_is_missing(make_server: ServerFactory, make_program: MakePr
     assert "pgbackup init --apply" in text
 
 
+def test_a_role_without_rights_is_named_with_the_sql(make_server: ServerFactory, make_program: MakeProgram) -> None:
+    server = make_server()
+    server.execute('CREATE ROLE "a role" LOGIN')
+    program = make_program(server, PGUSER="a role")
+    assert 'GRANT pg_monitor TO "a role";' in refused(program, "backup", exit_code=4)
+    server.execute('GRANT pg_monitor TO "a role"')
+    assert 'ALTER ROLE "a role" REPLICATION;' in refused(program, "backup", exit_code=4)
+
+
 def test_no_server(bare: Program) -> None:
     program = bare.with_env(PGHOST="127.0.0.1", PGPORT="1")
     text = refused(program, "init", "--apply", exit_code=4)

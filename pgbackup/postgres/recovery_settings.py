@@ -7,6 +7,9 @@ an older line is forgotten. ALTER SYSTEM writes the file anew without comments, 
 ``hot_standby`` is off unless the recovery shall pause at its target: a server that answers queries during recovery
 stops when max_connections and its like are lower than they were on the server that wrote the WAL, and a raise later
 in the WAL, or a lower value on a container's command line, would do just that. A primary does not look at it.
+
+Before the block, for good, stands that archiving is off, where that is wanted: the block goes after the promotion, and
+at its next restart a copy would begin to write into the archive of the server that lives on.
 """
 
 from __future__ import annotations
@@ -71,22 +74,24 @@ class RecoverySettings:
         found |= {name: str(value) for name, value in self.minima.items()}
         if self.without_sync_standbys:
             found["synchronous_standby_names"] = ""
-        if self.without_archiving:
-            found["archive_mode"] = "off"
         return found
+
+    def lasting(self) -> dict[str, str]:
+        """Setting -> value, for what stays when the block is removed."""
+        return {"archive_mode": "off"} if self.without_archiving else {}
 
     def block(self) -> str:
         """The marked block."""
-        lines = [f"{name} = {quote_value(value)}" for name, value in self.values().items()]
-        return "\n".join([BLOCK_BEGIN, *lines, BLOCK_END]) + "\n"
+        return f"{BLOCK_BEGIN}\n{_lines(self.values())}{BLOCK_END}\n"
 
 
 def with_block(text: str, settings: RecoverySettings) -> str:
-    """The content of postgresql.auto.conf with our block, and only one, at its end."""
+    """The content of postgresql.auto.conf with our block, and only one, at its end, and what lasts before it."""
     kept = without_block(text)
     if kept and not kept.endswith("\n"):
         kept += "\n"
-    return kept + settings.block()
+    lasting = _lines(settings.lasting())
+    return kept.removesuffix(lasting) + lasting + settings.block()
 
 
 def without_block(text: str) -> str:
@@ -101,6 +106,10 @@ def without_block(text: str) -> str:
         if line.rstrip("\r\n") == BLOCK_END:
             inside = False
     return "".join(kept)
+
+
+def _lines(values: Mapping[str, str]) -> str:
+    return "".join(f"{name} = {quote_value(value)}\n" for name, value in values.items())
 
 
 def read_settings(path: Path) -> dict[str, str]:

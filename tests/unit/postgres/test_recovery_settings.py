@@ -68,11 +68,10 @@ def test_only_a_pause_needs_hot_standby(action, hot_standby):
 
 
 def test_minima_and_the_switches():
-    assert "archive_mode" not in settings().values()
+    assert not settings().lasting()
     assert "synchronous_standby_names" not in settings().values()
     values = settings(minima={"max_connections": 150}, without_archiving=True, without_sync_standbys=True).values()
     assert values["max_connections"] == "150"
-    assert values["archive_mode"] == "off"
     assert values["synchronous_standby_names"] == ""
 
 
@@ -83,6 +82,15 @@ def test_the_block_is_appended_once_and_removed_again():
     twice = with_block(once, settings(Target("immediate")))
     assert twice.count(BLOCK_BEGIN) == twice.count(BLOCK_END) == 1
     assert without_block(twice) == before + "\n"
+
+
+def test_a_copy_does_not_begin_to_archive_when_the_block_is_gone():
+    """`pgbackup run` for the copy removes the block; at the next restart the original's archive_command would run."""
+    before = "archive_mode = 'on'\n"
+    once = with_block(before, settings(without_archiving=True))
+    assert without_block(once) == before + "archive_mode = 'off'\n"
+    assert without_block(with_block(once, settings(without_archiving=True))) == before + "archive_mode = 'off'\n"
+    assert without_block(with_block(before, settings())) == before
 
 
 def test_a_block_that_has_lost_its_end_is_removed_to_the_end():

@@ -155,8 +155,10 @@ def _print_plan(restore: Restore, plan: RecoveryPlan, *, as_json: bool) -> None:
         return
     rows = plan_lines(plan, staged=restore.staged)
     rows.append(("download", f"about {size_text(download)}"))
-    rows.append(("space", f"{size_text(plan.space_bytes(staged=restore.staged))} in {restore.place(plan).directory}"))
-    for oid, path in restore.place(plan).tablespaces.items():
+    place = restore.place(plan)
+    where = f"{place.directory}{' and the tablespaces' if place.tablespaces else ''}"
+    rows.append(("space", f"{size_text(plan.space_bytes(staged=restore.staged))} in {where}"))
+    for oid, path in place.tablespaces.items():
         rows.append(("tablespace", f"{oid} to {path}"))
     for later in plan.later_tablespaces:
         rows.append(("tablespace", f"{later.oid} to {later.location}, by recovery: it is younger than the backup"))

@@ -75,7 +75,7 @@ class RecoveryPlan:
 
     def space_bytes(self, *, staged: bool) -> int:
         """Free space that restore and recovery need: data, and staged WAL twice (it is copied into pg_wal)."""
-        ahead = 8 * self.wal[0].segment.segment_bytes if self.wal else 0
+        ahead = min(8 * self.wal[0].segment.segment_bytes, self.wal_bytes) if self.wal else 0
         return self.backup.raw_bytes + (2 * self.wal_bytes if staged else 2 * ahead)
 
 

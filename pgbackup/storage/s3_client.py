@@ -138,11 +138,17 @@ def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
 
 def _check_certificates(file: str) -> None:
     """boto3 takes a file of authorities that cannot be read for a store that does not answer. Raises ConfigError."""
-    if file and not os.access(file, os.R_OK):
+    if not file:
+        return
+    try:
+        # Not access(2), which does not count capabilities; it may be a folder of certificates, too.
+        os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as exc:
         raise ConfigError(
             f"the certificates of authorities in {file} cannot be read",
+            detail=exc.strerror or str(exc),
             hint="Correct AWS_CA_BUNDLE, or the rights of that file.",
-        )
+        ) from exc
 
 
 def _config(options: S3Options, style: Any) -> Config:

@@ -130,7 +130,11 @@ def map_tablespaces(tablespaces: Sequence[Tablespace], mapping: Mapping[str, str
         found[tablespace.oid] = Path(os.path.normpath(new))
     if wanted:
         known = ", ".join(f"{t.oid} ({t.location})" for t in tablespaces) or "none"
-        raise RestoreError(f"the backup has no tablespace {next(iter(wanted))}", hint=f"Its tablespaces are: {known}.")
+        raise RestoreError(
+            f"the backup has no tablespace {next(iter(wanted))}",
+            hint=f"Its tablespaces are: {known}. One that is younger than the backup cannot be mapped: recovery makes "
+            "it in its old place.",
+        )
     return found
 
 

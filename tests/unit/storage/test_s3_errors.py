@@ -108,5 +108,5 @@ def test_no_answer(failure: Exception, kind: type[StorageError], words: str) -> 
 def test_a_file_of_authorities_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """boto3 would take it for a store that does not answer, and try again."""
     monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such/file.pem")
-    with pytest.raises(ConfigError, match=r"/no/such/file\.pem cannot be read"):
+    with pytest.raises(ConfigError, match=r"/no/such/file\.pem cannot be read: No such file"):
         S3Store("s3://bucket/prefix")

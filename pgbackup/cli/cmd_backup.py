@@ -60,8 +60,9 @@ def _print(result: BackupResult) -> None:
     kept = ", permanent" if result.permanent else ""
     click.echo(f"{result.name}: {result.start_lsn} to {result.stop_lsn} on timeline {result.timeline}{kept}")
     rate = size_text(round(result.raw_bytes / max(result.seconds, 0.001)))
+    files = f" in {result.files} files" if result.files is not None else ""
     click.echo(
-        f"{size_text(result.raw_bytes)} in {result.files} files, stored as {size_text(result.stored_bytes)}, "
+        f"{size_text(result.raw_bytes)}{files}, stored as {size_text(result.stored_bytes)}, "
         f"copied in {duration_text(result.seconds)} ({rate}/s)"
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.fix_app import MakeProgram, Program
+from tests.fix_gpg import RSA, Keyring
 from tests.fix_postgres import ServerFactory
 from tests.integration.test_check import BOUNDED, Checked
 from tests.tool_engine import pretend_tool, with_tool
@@ -86,3 +88,25 @@ def test_wal_g_with_and_without_the_data_directory(
     checked = Checked(set_up(program, tmp_path, PGBACKUP_PGDATA="none"))
     checked.expect("engine data directory", "ok", "not visible: it copies over the replication protocol")
     assert not checked.failures(), checked.lines
+
+
+def test_a_key_that_gnupg_has_not_got_is_told_before_anything_starts(
+    make_server: ServerFactory, make_program: MakeProgram, tool: Path, tmp_path: Path, keyring: Keyring
+) -> None:
+    """Real WAL-E does not notice that GnuPG has failed: it waits for what never comes, for as long as one lets it."""
+    server = make_server(14, settings=BOUNDED)
+    gpg = {"WALE_GPG_KEY_ID": RSA, "GNUPGHOME": str(keyring.folder)}
+    good = set_up(with_tool(make_program, server, "wal-e", tool, **gpg), tmp_path)
+    Checked(good).expect("engine key", "ok", f"GnuPG encrypts to {RSA}")
+    (tmp_path / "mode").write_text("hang")
+    bad = good.with_env(WALE_GPG_KEY_ID="nobody@example.org")
+    Checked(bad).expect("engine key", "failure", "GnuPG has not got the key", "GNUPGHOME")
+    begin = time.monotonic()
+    said = bad("backup", exit_code=5, timeout=60)
+    assert "GnuPG has not got the key" in said
+    assert time.monotonic() - begin < 30
+    segment = tmp_path / "pg_wal" / "000000010000000000000001"
+    segment.parent.mkdir()
+    segment.write_bytes((server.data_directory / "pg_wal" / segment.name).read_bytes())
+    assert "GnuPG has not got the key" in bad("wal-push", segment, exit_code=5, timeout=60)
+    assert not (tmp_path / "mode.calls").exists() or "push" not in (tmp_path / "mode.calls").read_text()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.lsn import Lsn
@@ -65,18 +66,21 @@ def take_tool_backup(how: ToolBackup, order: BackupOrder, progress: ProgressSink
     options = _options(how, order, facts)
     words = how.driver.dialect.backup_push(options)
     how.driver.require_programs()
+    how.driver.require_key()
     cluster = ClusterDocument(facts.system_identifier, facts.segment_bytes, facts.version_num)
     claim_prefix(order.store, cluster, how.codec)
     with suppress(StorageError):
         clean_leftovers(order.store, how.hostname)
     before = _sentinels(order.store)
     order.wal.begin(facts.timeline, facts.flush_lsn, facts.segment_bytes)
+    begin = time.monotonic()
     _push(how, order, words, facts, progress, stop)
+    seconds = time.monotonic() - begin
     backup = _new_backup(how, order.store, before, facts)
     _settle(how, order.store, backup)
     order.wal.wait_for(backup.timeline, backup.stop_lsn, facts.segment_bytes, stop, tail_counts=False)
     _log.info("backup %s is complete", backup.name)
-    return _result(backup, order)
+    return _result(backup, order, seconds)
 
 
 def refuse_what_cannot_work(how: ToolBackup, facts: ServerFacts) -> None:
@@ -256,9 +260,11 @@ def _settle(how: ToolBackup, store: ObjectStore, backup: Backup) -> None:
         how.settle(keys.sentinel(backup.name))
 
 
-def _result(backup: Backup, order: BackupOrder) -> BackupResult:
+def _result(backup: Backup, order: BackupOrder, seconds: float) -> BackupResult:
+    """``seconds``: how long the tool worked, for WAL-E's backups, which do not say when they began."""
+    started = min(backup.started, backup.finished - timedelta(seconds=seconds))
     stored = backup.stored_bytes or sum(i.size_bytes for i in order.store.list(keys.tar_folder(backup.name)))
     return BackupResult(
-        backup.name, backup.timeline, backup.start_lsn, Lsn(backup.stop_lsn), backup.started, backup.finished,
+        backup.name, backup.timeline, backup.start_lsn, Lsn(backup.stop_lsn), started, backup.finished,
         backup.raw_bytes, stored, None, {}, False, order.permanent, order.label,
     )  # fmt: skip

@@ -32,6 +32,10 @@ class ToolCheck:
         with report.attempt("engine"):
             report.ok("engine", f"{driver.dialect.name} ({driver.program}): {driver.version()}")
         self._programs(report)
+        if driver.gpg_key:
+            with report.attempt("engine key"):
+                driver.require_key()
+                report.ok("engine key", f"GnuPG encrypts to {driver.gpg_key}")
         self._readable(report)
         if found is None:
             return

@@ -15,6 +15,7 @@ from pgbackup.engines.wale.tool import Outcome, run_program
 from pgbackup.errors import ToolError
 
 _VERSION_SECONDS = 30.0
+_GPG_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -25,6 +26,7 @@ class ToolDriver:
         self.dialect = dialect
         self.program = program
         self._env = dict(env)
+        self._key_works = False
 
     def with_env(self, **more: str) -> ToolDriver:
         """The same tool with more in its environment."""
@@ -53,10 +55,26 @@ class ToolDriver:
         text = (outcome.stdout or outcome.stderr).strip().splitlines()
         return text[0].strip()[:100] if text else "unknown"
 
+    @property
+    def gpg_key(self) -> str:
+        """The key that WAL-E lets GnuPG encrypt to; empty for none."""
+        return self._env.get("WALE_GPG_KEY_ID", "") if self.dialect.name == "wal-e" else ""
+
+    def require_key(self) -> None:
+        """Let GnuPG encrypt nothing, as WAL-E lets it encrypt everything, once: where it cannot, WAL-E waits without
+        end for what never comes. Raises ToolError for a key that is missing, not trusted or expired."""
+        if not self.gpg_key or self._key_works:
+            return
+        words = ["-e", "-z", "0", "-r", self.gpg_key]
+        outcome = run_program(["gpg", *words], env=self._env, timeout_seconds=_GPG_SECONDS)
+        if not outcome.ok:
+            raise explain("gpg", words, outcome)
+        self._key_works = True
+
     def missing_programs(self) -> list[str]:
         """Programs that it starts and that are not on its PATH."""
         wanted = [*self.dialect.programs]
-        if self.dialect.name == "wal-e" and self._env.get("WALE_GPG_KEY_ID"):
+        if self.gpg_key:
             wanted.append("gpg")
         return [name for name in wanted if shutil.which(name, path=self._env.get("PATH", os.defpath)) is None]
 

@@ -95,6 +95,7 @@ class ToolShipping:
         size = str(max(file.size_bytes >> 20, 1)) if is_segment_name(file.name) else "16"
         driver = self._driver.with_env(PGDATA=str(file.folder), WALG_PG_WAL_SIZE=size)
         words = self._driver.dialect.wal_push(file.path)
+        self._driver.require_key()
         driver.call(words, timeout_seconds=time_for(file.size_bytes), stop=stop)
         info = self._listed(file.name)
         if info is None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.wal_page import MAGICS, PAGE_BYTES
-from pgbackup.engines.restore.wal import record_crc
+from pgbackup.engines.wal.records_check import record_crc
 
 SYSTEM = 7400000000000000001
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)

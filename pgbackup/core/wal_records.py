@@ -59,10 +59,10 @@ class WalEvent:
 class WalScanner:
     """Feed it consecutive WAL. ``last_record`` is where the newest complete record begins, ``end`` where it ends.
 
-    ``stopped``: the rest of this segment holds nothing (a switch to the next one, or the end of WAL); feed the next
-    segment, if there is one. ``not_before``: keep in ``stop`` the first complete record that begins at or after that
-    LSN, as (start, end). ``crc``: computes the CRC-32C of a record's content and header, to check every record by;
-    the first one that does not fit raises ValueError. Without it records are believed.
+    ``stopped``: the rest of this segment holds nothing (a switch to the next one: ``switched``; or the end of WAL);
+    feed the next segment, if there is one. ``not_before``: keep in ``stop`` the first complete record that begins at or
+    after that LSN, as (start, end). ``crc``: computes the CRC-32C of a record's content and header, to check every
+    record by; the first one that does not fit, or does not go on, raises ValueError. Without it records are believed.
     """
 
     def __init__(self, not_before: Lsn | None = None, *, crc: Callable[[memoryview], int] | None = None) -> None:
@@ -70,6 +70,7 @@ class WalScanner:
         self.end: Lsn | None = None
         self.stop: tuple[Lsn, Lsn] | None = None
         self.stopped = False
+        self.switched = False
         self._not_before = not_before
         self._crc = crc
         self._major: int | None = None
@@ -82,10 +83,11 @@ class WalScanner:
         A record that runs on into the next block comes with that one. Raises ValueError for what is no WAL.
         """
         pages = strip_headers(data, start)
-        self.stopped = False
+        self.stopped = self.switched = False
         if self._major is None:
             self._major = MAGICS.get(int.from_bytes(data[:2], "little"), max(MAGICS.values()))
         offset = pages.continued_bytes
+        self._check_goes_on(pages)
         if self._begun is None or offset == 0:
             self._forget()
         elif offset > len(pages.body):
@@ -123,7 +125,7 @@ class WalScanner:
             if manager <= _RM_XACT:
                 yield from self._event(pages.lsn(offset), pages.end_lsn(end), body[offset:end])
                 if manager == _RM_XLOG and info & 0xF0 == _XLOG_SWITCH:
-                    self.stopped = True
+                    self.stopped = self.switched = True
                     break
             offset = _align(end)
         if last is not None:
@@ -160,6 +162,14 @@ class WalScanner:
             event = None
         if event is not None:
             yield event
+
+    def _check_goes_on(self, pages: PageBodies) -> None:
+        """Of a record that runs on, a page says how much is still to come; but for one that a crash left unfinished."""
+        if self._crc is None or self._begun is None or 0 in pages.overwritten:
+            return
+        (total,) = _U32.unpack_from(self._partial)
+        if pages.continued_bytes != total - len(self._partial):
+            raise ValueError(f"the record at {self._begun} does not go on at {pages.start}")
 
     def _check(self, start: Lsn, record: bytes) -> None:
         assert self._crc is not None

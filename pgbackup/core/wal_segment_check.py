@@ -12,7 +12,7 @@ import struct
 
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory
-from pgbackup.core.wal_page import MAGICS, SHORT_HEADER_BYTES, parse_first_page, segment_problem
+from pgbackup.core.wal_page import MAGICS, PAGE_BYTES, SHORT_HEADER_BYTES, parse_first_page, segment_problem
 
 _HEADER = struct.Struct("<HHIQ")
 _ZERO_HEADER = bytes(SHORT_HEADER_BYTES)
@@ -46,6 +46,11 @@ class SegmentCheck:
     def size_bytes(self) -> int:
         """How many bytes were given so far."""
         return self._offset + len(self._rest)
+
+    @property
+    def may_be_read(self) -> bool:
+        """Whether its records can be read by whoever takes pages to have their usual size."""
+        return self._page_bytes in (0, PAGE_BYTES)
 
     def feed(self, data: bytes) -> None:
         """Raises WalProblem."""

@@ -20,15 +20,14 @@ from pgbackup.core.recovery_path import WalFile
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.core.timeline import Ancestor, TimelineHistory, history_name
 from pgbackup.core.wal_page import PAGE_BYTES
-from pgbackup.core.wal_records import WalScanner
 from pgbackup.core.wal_tablespaces import CreatedTablespace, TablespaceFinder
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.restore.disk_error import disk_error
 from pgbackup.engines.restore.sync import PUSH_BYTES, push_out, write_all
 from pgbackup.engines.wal.read import WalReader
+from pgbackup.engines.wal.records_check import RecordsCheck, record_crc
 from pgbackup.errors import CorruptObject, NotInArchive, RestoreError
 from pgbackup.postgres.data_directory import Owner, make_directory, write_file
-from pgbackup.repository.manifest import FileChecksum
 
 FOLDER = "pgbackup_wal"
 PLAN_NAME = "recovery.json"
@@ -73,18 +72,16 @@ class WalStager:
 
     def _check_records(self, plan: RecoveryPlan) -> None:
         """Plain WAL: recovery would end without a word at the first damaged record, so look at each of them now."""
-        scanner = WalScanner(crc=record_crc)
+        records = RecordsCheck()
         for file in plan.wal:
+            records.begin(file.segment)
             with (self._folder / str(file.segment)).open("rb") as stream:
-                for offset in range(0, file.used_bytes, _CHECKED_BYTES):
-                    block = stream.read(min(_CHECKED_BYTES, file.used_bytes - offset))
-                    try:
-                        for _ in scanner.feed(block, Lsn(file.segment.start + offset)):
-                            pass
-                    except ValueError as exc:
-                        raise CorruptObject(self._reader.key_of(file), str(exc)) from exc
-                    if scanner.stopped:
-                        break
+                try:
+                    for offset in range(0, file.used_bytes, _CHECKED_BYTES):
+                        records.feed(stream.read(min(_CHECKED_BYTES, file.used_bytes - offset)))
+                    records.end()
+                except ValueError as exc:
+                    raise CorruptObject(self._reader.key_of(file), str(exc)) from exc
 
     def write_plan(self, plan: RecoveryPlan) -> None:
         """Write what ``wal-fetch --tail`` has to know."""
@@ -150,14 +147,6 @@ def _write_wal_file(
         ) from exc
     finally:
         os.close(descriptor)
-
-
-def record_crc(record: memoryview) -> int:
-    """Postgres' CRC of a WAL record: what follows the header, then the header up to the CRC."""
-    checksum = FileChecksum("CRC32C")
-    checksum.update(record[24:])
-    checksum.update(record[:20])
-    return int.from_bytes(bytes.fromhex(checksum.hexdigest()), "little")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.wal_page import LONG_HEADER_BYTES
-from pgbackup.core.wal_segment_check import SegmentCheck, WalProblem
+from pgbackup.core.wal_segment_check import SegmentCheck
 from pgbackup.engines.verify.report import Findings
 from pgbackup.engines.wal.pieces import compare_with_whole, read_piece
+from pgbackup.engines.wal.records_check import RecordsCheck
 from pgbackup.errors import CorruptObject, ObjectMissing, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
@@ -67,7 +68,8 @@ class PiecesCheck:
             self._findings.add("damaged", whole_key, exc.message)
 
     def _check_chain(self, segment: SegmentName, pieces: list[keys.PieceName]) -> int:
-        pages = self._pages()
+        pages, records = self._pages(), RecordsCheck()
+        records.begin(segment)
         end = 0
         for piece, new in self._new_bytes(pieces):
             if piece.first > end:
@@ -77,12 +79,15 @@ class PiecesCheck:
             end = max(end, piece.end)
             try:
                 pages.feed(new)
-            except WalProblem as exc:
+                is_plain = not self._codec.encrypted and not keys.split_extension(piece.key)[1]
+                if is_plain and pages.may_be_read:
+                    records.feed(new)
+            except ValueError as exc:
                 raise CorruptObject(piece.key, str(exc)) from exc
         if pieces and end >= LONG_HEADER_BYTES:
             try:
                 pages.finish(end)
-            except WalProblem as exc:
+            except ValueError as exc:
                 raise CorruptObject(pieces[-1].key, str(exc)) from exc
         return end
 

@@ -1,11 +1,13 @@
 """The WAL of a base backup, read back: every segment's size, pages and place, on every timeline that goes on from it.
 
 The first segment of a new timeline begins with a copy of its parent's; where both are stored they have to agree, or the
-timelines do not belong together. Pieces of open segments are read too.
+timelines do not belong together. Pieces of open segments are read too. Where nothing else vouches for the bytes (stored
+plain, or in a frame without a checksum) every record is held against its own checksum.
 """
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +17,7 @@ from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import history_name
-from pgbackup.core.wal_segment_check import SegmentCheck, WalProblem
+from pgbackup.core.wal_segment_check import SegmentCheck
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.restore.facts import read_bookkeeping
 from pgbackup.engines.verify.pieces import PiecesCheck
@@ -30,6 +32,7 @@ from pgbackup.engines.verify.wal_paths import (
 )
 from pgbackup.engines.verify.workers import Workers
 from pgbackup.engines.wal.read import WalReader
+from pgbackup.engines.wal.records_check import RecordsCheck
 from pgbackup.errors import CorruptObject, NotInArchive
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
@@ -132,14 +135,18 @@ class WalCheck:
             stack.enter_context(self._findings.catching(key))
             key, source = stack.enter_context(open_stored(self._store, str(segment), self._extension))
             self._extension = keys.split_extension(key)[1]
-            stream = stack.enter_context(self._codec.open(key, source))
-            pages = self._pages(segment)
+            plain = threading.Event()
+            stream = stack.enter_context(self._codec.open(key, source, on_unproven=plain.set))
+            pages, records = self._pages(segment), RecordsCheck()
+            records.begin(segment)
             try:
                 while data := stream.read(_READ_BYTES):
                     pages.feed(data)
+                    if plain.is_set() and pages.may_be_read:
+                        records.feed(data)
                     advance(len(data))
                 pages.finish(segment.segment_bytes)
-            except WalProblem as exc:
+            except ValueError as exc:
                 raise CorruptObject(key, str(exc)) from exc
         self._findings.count(objects=1, segments=1, raw_bytes=segment.segment_bytes)
 

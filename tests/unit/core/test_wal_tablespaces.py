@@ -7,7 +7,7 @@ import pytest
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.wal_page import PAGE_BYTES
 from pgbackup.core.wal_tablespaces import CreatedTablespace, TablespaceFinder
-from pgbackup.engines.restore.wal import record_crc
+from pgbackup.engines.wal.records_check import record_crc
 from tests.made_wal import MadeWal
 
 LONG = "/" + "x" * 1000

@@ -145,6 +145,33 @@ def test_segments_of_another_writer_in_another_format(branches: Branches) -> Non
     assert set(branches.problems()) == {damaged}
 
 
+# -- WAL that nothing vouches for -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain() -> Branches:
+    return Branches(MadeRepository(codec=Codec(Compression("none"))))
+
+
+def flipped(branches: Branches, key: str, offset: int) -> dict[str, str]:
+    """What is told when one bit is another."""
+    data = branches.made.store.get(key)
+    branches.made.store.put(key, data[:offset] + bytes([data[offset] ^ 1]) + data[offset + 1 :])
+    return branches.problems()
+
+
+def test_a_flipped_bit_in_a_plain_segment(plain: Branches) -> None:
+    """The pages' headers do not show it, and recovery would end there without a word."""
+    assert plain.verify().ok
+    key = plain.made.segment_key(1, 4)
+    assert "does not have its checksum" in flipped(plain, key, 500_000)[key]
+
+
+def test_a_flipped_bit_in_a_plain_piece(plain: Branches) -> None:
+    key = piece_keys(plain, 3, 8)[0]
+    assert "does not have its checksum" in flipped(plain, key, 20_000)[key]
+
+
 # -- pieces -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,13 +2,15 @@
 
 What it does to a WAL file is in the file $PRETEND_MODE: ``good``, ``lie`` (exit 0 and nothing stored), ``empty`` (an
 empty object), ``fail``, ``hang``, ``flood``, ``fork`` (stores, and leaves a child), ``torn`` (half an object, then it
-is killed). A base backup never comes to its end: it hangs silently (``hang``), or fails after some seconds in which it
-prints (``mutter``) or stores (``trickle``) a little. Every call is noted in $PRETEND_MODE.calls. Never imported; tests
+is killed). A base backup hangs silently (``hang``), fails after some seconds in which it prints (``mutter``) or stores
+(``trickle``) a little, says that all is done and has stored nothing (``lie``), a seal without data (``hollow``), or a
+backup of another cluster (``foreign``). Every call is noted in $PRETEND_MODE.calls. Never imported; tests
 run it as a program.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -24,12 +26,15 @@ def main(words: list[str]) -> int:
     if words in (["--version"], ["version"]):
         print("pretend 1.0")
         return 0
-    wal = Path(os.environ["WALG_FILE_PREFIX"], "wal_005")
+    prefix = os.environ.get("WALG_FILE_PREFIX") or os.environ["WALE_FILE_PREFIX"].removeprefix("file://localhost")
+    wal = Path(prefix, "wal_005")
     wal.mkdir(parents=True, exist_ok=True)
     if words[0] == "wal-push":
         return push(Path(words[1]), wal, mode.read_text().strip())
     if words[0] == "backup-push":
-        return backup(Path(os.environ["WALG_FILE_PREFIX"], "basebackups_005"), mode.read_text().strip())
+        return backup(wal.parent / "basebackups_005", mode.read_text().strip())
+    if words[0] == "backup-fetch":
+        time.sleep(600)
     if words[0] == "wal-fetch":
         return fetch(wal / words[1], Path(words[2]))
     print(f"pretend: unknown command {words[0]}", file=sys.stderr)
@@ -70,6 +75,14 @@ def backup(folder: Path, mode: str) -> int:
     tars.mkdir(parents=True, exist_ok=True)
     if mode == "hang":
         time.sleep(600)
+    if mode in ("lie", "hollow", "foreign"):
+        if mode == "foreign":
+            (tars / "part_001.tar.lz4").write_bytes(b"x")
+        if mode != "lie":
+            seal = {"LSN": 0x9000028, "FinishLSN": 0x9000100, "PgVersion": 180000, "SystemIdentifier": 4711}
+            sentinel = folder / "base_000000010000000000000009_backup_stop_sentinel.json"
+            sentinel.write_text(json.dumps(seal))
+        return 0
     for _ in range(15):
         time.sleep(0.2)
         if mode == "mutter":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +15,18 @@ from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.engines.base import SilentProgress
 from pgbackup.engines.port import BackupOrder
 from pgbackup.engines.wal.events import Durable, Failed
-from pgbackup.engines.wale import base_backup, shipping, tool
+from pgbackup.engines.wale import base_backup, engine, shipping, stall, tool
+from pgbackup.engines.wale.dialects import dialect
+from pgbackup.engines.wale.driver import ToolDriver
 from pgbackup.engines.wale.engine import ToolEngine
 from pgbackup.engines.wale.tool_processes import MARK
-from pgbackup.errors import BackupError, ToolError
+from pgbackup.errors import BackupError, ToolError, WrongCluster
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.file import FileStore
 from tests.contracts.engine import Shipment, made_segment
 from tests.fix_postgres import ServerFactory
+from tests.made_catalog import backup
 from tests.streaming import flush_lsn, streaming
 from tests.tool_engine import fill, pretend_tool, tool_engine
 
@@ -165,8 +169,8 @@ class NoWal:
 @pytest.fixture
 def order(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> BackupOrder:
     """A base backup of which nothing may be heard for a second and a half."""
-    monkeypatch.setattr(base_backup, "_LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(base_backup, "STALLED_SECONDS", 1.5)
+    monkeypatch.setattr(stall, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(stall, "STALLED_SECONDS", 1.5)
     return BackupOrder(pretended.store, NoWal())
 
 
@@ -176,7 +180,7 @@ def test_a_base_backup_that_stands_still_is_ended(
     engine = pretended.for_server(server)
     pretended.mode("hang")
     begin = time.monotonic()
-    with pytest.raises(BackupError, match="stands still: it printed and stored nothing for") as caught:
+    with pytest.raises(BackupError, match="printed and stored nothing: it stood still") as caught:
         engine.take_backup(order, SilentProgress(), threading.Event())
     assert caught.value.retryable
     assert 1.5 < time.monotonic() - begin < 1.5 + tool.TERM_SECONDS + 5
@@ -191,6 +195,57 @@ def test_one_that_prints_or_stores_is_let_work(
     pretended.mode(mode)
     with pytest.raises(ToolError, match=r"backup-push failed \(exit 1\)"):
         engine.take_backup(order, SilentProgress(), threading.Event())
+
+
+@pytest.mark.parametrize(
+    ("mode", "error", "message"),
+    [
+        ("lie", ToolError, "said that the backup was pushed, and the repository does not list it"),
+        ("hollow", ToolError, "has sealed a backup without any data"),
+        ("foreign", WrongCluster, "has backed up another cluster than the one that WAL is streamed from"),
+    ],
+)
+def test_a_base_backup_counts_by_what_the_repository_lists(
+    pretended: Pretended,
+    order: BackupOrder,
+    server: ThrowawayServer,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setattr(base_backup, "_LISTED_SECONDS", 0.5)
+    pretended.mode(mode)
+    with pytest.raises(error, match=message):
+        pretended.for_server(server).take_backup(order, SilentProgress(), threading.Event())
+
+
+def test_a_fetch_that_stands_still_is_ended(
+    pretended: Pretended, order: BackupOrder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine, "_FETCH_LOOK_SECONDS", 0.1)
+    target = tmp_path / "target"
+    target.mkdir()
+    taken = replace(backup(9.1, 9.2), engine="wal-g")
+    with pytest.raises(ToolError, match="backup-fetch printed and wrote nothing: it stood still"):
+        pretended.engine.fetch_files(taken, target, 1)
+
+
+def test_the_server_leaves_the_backup_mode_that_wal_e_was_ended_in(
+    pretended: Pretended, order: BackupOrder, make_server: ServerFactory
+) -> None:
+    """Exclusive backup mode: it would keep the next backup from starting, and its label file the server."""
+    server = make_server(14)
+    how = replace(pretended.engine._how, conninfo=server.conninfo(local=True))
+    how = replace(how, driver=ToolDriver(dialect("wal-e"), how.driver.program, how.driver._env))
+    pretended.mode("hang")
+    starts = threading.Timer(0.8, server.execute, ["SELECT pg_start_backup('x', true)"])
+    starts.start()
+    with closing(ToolEngine(how, wal_concurrency=1, spool_parent=pretended.spool)) as wal_e:
+        with pytest.raises(BackupError, match="stood still"):
+            wal_e.take_backup(order, SilentProgress(), threading.Event())
+    starts.join()
+    assert server.execute("SELECT pg_is_in_backup()") == [(False,)]
 
 
 def test_a_lie_confirms_nothing_to_the_server(pretended: Pretended, make_server: ServerFactory) -> None:

@@ -27,6 +27,7 @@ from pgbackup.engines.port import BackupOrder
 from pgbackup.engines.wale.diagnosis import WAL_E_TOO_OLD
 from pgbackup.engines.wale.dialects import NO_DATA_HINT, PushOptions
 from pgbackup.engines.wale.driver import ToolDriver
+from pgbackup.engines.wale.stall import StallWatch
 from pgbackup.errors import BackupError, PgbackupError, StorageError, ToolError, WrongCluster
 from pgbackup.postgres.session import ServerFacts, Session
 from pgbackup.postgres.visible_directory import visible_directory
@@ -37,8 +38,6 @@ from pgbackup.repository.documents import ClusterDocument
 from pgbackup.storage.base import ObjectStore
 
 LONGEST_SECONDS = 7 * 24 * 3600.0
-STALLED_SECONDS = 3600.0
-_LOOK_SECONDS = 5.0
 _LISTED_SECONDS = 5.0
 _IN_BACKUP_MODE = "SELECT pg_is_in_backup()"
 _log = logging.getLogger(__name__)
@@ -132,12 +131,15 @@ def _push(
     how: ToolBackup, order: BackupOrder, words: list[str], facts: ServerFacts, progress: ProgressSink, stop: StopSignal
 ) -> None:
     name = how.driver.dialect.name
-    watch = _Watch(order.store, progress, name)
+    watch = _Watch(order.store, progress)
+    stall = StallWatch(
+        watch.seen, lambda why: _stands_still(f"{name} backup-push printed and stored nothing: it {why}")
+    )
     progress.start(f"base backup by {name}, stored so far", None)
     segment = str(max(facts.segment_bytes >> 20, 1))
     try:
         how.driver.with_env(WALG_PG_WAL_SIZE=segment).call(
-            words, timeout_seconds=LONGEST_SECONDS, stop=stop, watch=watch.look
+            words, timeout_seconds=LONGEST_SECONDS, stop=stop, watch=stall.look
         )
     except BaseException:
         _leave_backup_mode(how, facts)
@@ -145,6 +147,14 @@ def _push(
     finally:
         watch.show()
         progress.finish()
+
+
+def _stands_still(text: str) -> BackupError:
+    error = BackupError(
+        text, hint="See whether the server answers and the store takes anything; it is tried again by itself."
+    )
+    error.retryable = True
+    return error
 
 
 def _leave_backup_mode(how: ToolBackup, facts: ServerFacts) -> None:
@@ -161,35 +171,18 @@ def _leave_backup_mode(how: ToolBackup, facts: ServerFacts) -> None:
 
 
 class _Watch:
-    """Shows what is stored of the backup under way, and ends a tool that does nothing for STALLED_SECONDS."""
+    """Shows what is stored of the backup under way."""
 
-    def __init__(self, store: ObjectStore, progress: ProgressSink, tool: str) -> None:
+    def __init__(self, store: ObjectStore, progress: ProgressSink) -> None:
         self._store = store
         self._progress = progress
-        self._tool = tool
         self._known = _folders(store)
         self._shown = 0
-        self._next = 0.0
-        self._sign: object = None
-        self._since = time.monotonic()
 
-    def look(self, active: int) -> None:
-        """Called often; looks at the listing now and then. Raises BackupError when nothing has happened for long."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + _LOOK_SECONDS
+    def seen(self) -> int:
+        """Look, and return how much there is."""
         self.show()
-        if (active, self._shown) != self._sign:
-            self._sign, self._since = (active, self._shown), now
-        elif now - self._since > STALLED_SECONDS:
-            error = BackupError(
-                f"{self._tool} backup-push stands still: it printed and stored nothing for "
-                f"{round(STALLED_SECONDS / 60)} min, and was ended",
-                hint="See whether the server answers and the store takes anything; it is tried again by itself.",
-            )
-            error.retryable = True
-            raise error
+        return self._shown
 
     def show(self) -> None:
         """Look now. A listing that fails is no reason to end a backup."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from pgbackup.core.backup import Backup
@@ -20,11 +22,13 @@ from pgbackup.engines.wale.base_backup import LONGEST_SECONDS, ToolBackup, take_
 from pgbackup.engines.wale.check import ToolCheck
 from pgbackup.engines.wale.shipping import ToolShipping
 from pgbackup.engines.wale.spool import Spool
+from pgbackup.engines.wale.stall import StallWatch
 from pgbackup.engines.wale.wal_reader import ToolWalReader
 from pgbackup.errors import RestoreError, ToolError
 from pgbackup.storage.base import ObjectStore
 
 _DELETE_SECONDS = 3600.0
+_FETCH_LOOK_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -78,8 +82,15 @@ class ToolEngine:
             )
         self._how.driver.require_programs()
         words = self._how.driver.dialect.backup_fetch(target, backup.name, threads)
-        self._how.driver.call(words, timeout_seconds=LONGEST_SECONDS)
+        watch = StallWatch(lambda: _size_of(target), self._stands_still, look_seconds=_FETCH_LOOK_SECONDS)
+        self._how.driver.call(words, timeout_seconds=LONGEST_SECONDS, watch=watch.look)
         return True
+
+    def _stands_still(self, why: str) -> ToolError:
+        return ToolError(
+            f"{self.name} backup-fetch printed and wrote nothing: it {why}",
+            hint="See whether the store answers; PGBACKUP_ENGINE=native restores the same backup without the tool.",
+        )
 
     def remove(self, plan: ExpiryPlan, catalog: Catalog) -> bool:
         oldest = oldest_to_keep(plan, catalog)
@@ -107,3 +118,13 @@ class ToolEngine:
             if self._spool is None:
                 self._spool = Spool(self._spool_parent)
             return self._spool
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes below a directory that somebody is filling."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(path) / name).lstat().st_size
+    return total

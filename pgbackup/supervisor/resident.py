@@ -227,7 +227,8 @@ class Resident:
             facts = session.facts()
         cluster = ClusterDocument(facts.system_identifier, facts.segment_bytes, facts.version_num)
         claim_prefix(self._store, cluster, self._codec)
-        return self._lease.acquire(facts.system_identifier, facts.timeline)
+        # The server names the timeline of its last checkpoint, which comes minutes after a promotion.
+        return self._lease.acquire(facts.system_identifier, max(facts.timeline, position.timeline))
 
     def _may_expire(self) -> bool:
         """The stream says first whether this server may go on here; it may still be asking."""

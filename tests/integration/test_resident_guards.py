@@ -48,6 +48,22 @@ def test_a_server_at_a_mistyped_prefix_expires_nothing_there(make_server: Server
     assert ours._may_run()
 
 
+def test_the_lease_names_the_timeline_that_is_streamed(make_server: ServerFactory) -> None:
+    """A restore takes the branch that the lease names. The server was just promoted: its last checkpoint is older."""
+    primary, store = make_server(settings={"checkpoint_timeout": "1h"}), MemoryStore()
+    standby = make_server.standby_of(primary)
+    # A checkpoint takes its time where there is much to write.
+    primary.execute("CREATE TABLE t AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
+    standby.execute("SELECT pg_promote()")
+    assert standby.execute("SELECT timeline_id FROM pg_control_checkpoint()") == [(1,)]
+    ours = resident(standby, store)
+    ours.progress.publish(WalPosition(timeline=2, began=1 << 24, streaming=True))
+    assert ours._may_run()
+    stored = Lease(store, writer="", host="").read()
+    assert stored is not None
+    assert stored[0].timeline == 2
+
+
 def test_a_clone_that_is_not_adopted_expires_nothing(make_server: ServerFactory) -> None:
     """It has the identifier of the server that it was restored from; that it may not go on here the stream says."""
     store = MemoryStore()

@@ -324,7 +324,10 @@ class App:
         ``max_rate``: bytes per second read from the server, else as the settings say.
         """
         from pgbackup.engines.wal.coverage import choose_coverage
+        from pgbackup.supervisor.memory import bound_heaps
 
+        # It is often started in the container of `run`, inside one memory limit with it.
+        bound_heaps()
         settings, engine = self.settings, self.engine()
         with closing(self.open_store()) as store:
             wal = choose_coverage(

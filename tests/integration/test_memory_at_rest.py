@@ -16,7 +16,18 @@ def resident_kib():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
-known = bound_heaps() if sys.argv[1] == "bounded" else True
+def try_a_backup():
+    from pgbackup.app import App
+    from pgbackup.config.settings import load_settings
+    from pgbackup.errors import PgbackupError
+
+    given = {"PGBACKUP_REPOSITORY": "file:///nowhere", "PGBACKUP_DSN": "host=/nowhere"}
+    try:
+        App(lambda: load_settings(environ=given)).take_backup(label="", permanent=False, progress=None)
+    except PgbackupError:
+        return True
+
+known = {"bounded": bound_heaps, "backup": try_a_backup, "usual": lambda: True}[sys.argv[1]]()
 before = resident_kib()
 at_once = threading.Barrier(12)
 
@@ -48,9 +59,11 @@ def run(how: str) -> tuple[bool, int, int]:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="these limits are glibc's")
-def test_few_heaps_and_little_left() -> None:
+@pytest.mark.parametrize("how", ["bounded", "backup"])
+def test_few_heaps_and_little_left(how: str) -> None:
+    """Also in `pgbackup backup`, which may share a memory limit with `run`."""
     _, usual_heaps, _ = run("usual")
-    known, heaps, more_kib = run("bounded")
+    known, heaps, more_kib = run(how)
     assert known
     assert heaps <= 2 < usual_heaps
     assert more_kib < 16 << 10

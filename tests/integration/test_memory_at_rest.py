@@ -65,5 +65,5 @@ def test_few_heaps_and_little_left(how: str) -> None:
     _, usual_heaps, _ = run("usual")
     known, heaps, more_kib = run(how)
     assert known
-    assert heaps <= 2 < usual_heaps
+    assert heaps <= 4 < usual_heaps, "one of them may take more than one block of addresses (64 MiB)"
     assert more_kib < 16 << 10

@@ -8,6 +8,7 @@ that has not moved for STALE_SECONDS, may be taken over; the holder finds out at
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
 
 STALE_SECONDS = 180
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,11 @@ class Lease:
             if self._given_back:
                 return False
             document = self._document(system_identifier, timeline)
-            stored = self.read()
+            try:
+                stored = self.read()
+            except CorruptObject as exc:
+                _log.warning("%s", exc)
+                return self._take_damaged(document)
             if stored is None:
                 return self._store.put_if_absent(keys.LEASE, document)
             lease, etag = stored
@@ -100,6 +106,16 @@ class Lease:
                 if self.is_ours(lease):
                     return True
                 raise
+
+    def _take_damaged(self, document: bytes) -> bool:
+        """A lease that cannot be read is anybody's once it has not moved for as long as a dead one: who holds it writes
+        it anew by then."""
+        etag = self._store.get_with_etag(keys.LEASE)[1]
+        info = self._store.head(keys.LEASE)
+        now = self._store.clock() or datetime.now(UTC)
+        if info is None or now - info.modified < timedelta(seconds=STALE_SECONDS):
+            return False
+        return self._store.replace(keys.LEASE, document, etag)
 
     def release(self) -> None:
         """Give the lease back, if it is ours, for good: a heartbeat that comes late must not take it again."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from pgbackup.engines.presence.lease import Lease
+from pgbackup.engines.presence.lease import STALE_SECONDS, Lease
 from pgbackup.errors import StoreUnavailable
+from pgbackup.repository import keys
 from pgbackup.storage.memory import MemoryStore
 
 
@@ -41,3 +44,17 @@ def test_in_a_full_store_the_lease_stays_whose_it_is() -> None:
     store.fail_next("replace", StoreUnavailable("it is full"))
     with pytest.raises(StoreUnavailable):
         theirs.acquire(7, 1)
+
+
+def test_a_damaged_lease_is_taken_over_when_nobody_mends_it() -> None:
+    """Shipping WAL asks for the lease at its begin, whether it gets it or not: damage must not stop it."""
+    moment = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    store = MemoryStore(now=lambda: moment)
+    ours = Lease(store, writer="a", host="here")
+    store.put(keys.LEASE, b"")
+    assert not ours.acquire(7, 1)
+    moment += timedelta(seconds=STALE_SECONDS)
+    assert ours.acquire(7, 1)
+    stored = ours.read()
+    assert stored is not None
+    assert ours.is_ours(stored[0])

@@ -3,8 +3,8 @@
 cluster.json, one level of ``basebackups_005/`` with the documents of each backup, one listing of ``wal_005/``, the
 history files, the time marks, the ledger of gaps. What cannot be read does not hide the rest: a backup is listed with
 its problem, a history is left out with a warning (its timeline then counts as one without ancestors, from which nothing
-is restored); a ledger that cannot be read raises, because it would hide a loss. Only a restore goes on without what
-cannot be read of our bookkeeping: it needs none of it.
+is restored); a ledger that cannot be read raises, because it would hide a loss. Only what needs none of our bookkeeping
+goes on without what cannot be read of it: a restore, and whoever ships WAL, takes backups or verifies them.
 
 Memory: eight bytes for each whole segment, and the backups. Sentinels and histories never change, so a reader that is
 asked again fetches only those that are new.
@@ -44,15 +44,17 @@ _MAX_VERSION_BYTES = 1000
 _log = logging.getLogger(__name__)
 
 
-def read_catalog(store: ObjectStore, codec: Codec, *, with_marks: bool = True) -> Catalog:
-    """Everything the repository holds. Raises what the store raises."""
-    return CatalogReader(store, codec).read(with_marks=with_marks)
+def read_catalog(
+    store: ObjectStore, codec: Codec, *, with_marks: bool = True, needs_bookkeeping: bool = True
+) -> Catalog:
+    """Everything the repository holds. Raises as CatalogReader.read does."""
+    return CatalogReader(store, codec).read(with_marks=with_marks, needs_bookkeeping=needs_bookkeeping)
 
 
 def read_for_restore(store: ObjectStore, codec: Codec) -> Catalog:
     """Everything, with backups of which objects are missing having that as their problem, and whatever the bookkeeping
     is like. Raises what the store raises."""
-    return with_missing_objects(store, CatalogReader(store, codec).read(needs_bookkeeping=False))
+    return with_missing_objects(store, read_catalog(store, codec, needs_bookkeeping=False))
 
 
 class CatalogReader:

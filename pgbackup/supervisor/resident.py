@@ -208,7 +208,9 @@ class Resident:
 
     def _last_backup(self) -> datetime | None:
         """None makes one due at once: when there is none, and when nothing can be recovered after a gap."""
-        catalog = with_missing_objects(self._store, read_catalog(self._store, self._codec, with_marks=False))
+        catalog = with_missing_objects(
+            self._store, read_catalog(self._store, self._codec, with_marks=False, needs_bookkeeping=False)
+        )
         newest = newest_restorable(catalog)
         if newest is None or gaps_need_backup(catalog, newest):
             return None

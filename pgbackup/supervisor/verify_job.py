@@ -35,11 +35,13 @@ class VerifyJob:
         if run is not None:
             return run.finished
         # The first one is due a period of the schedule after the first backup, not at once.
-        return first_done(read_catalog(self._store, self._codec, with_marks=False).backups, datetime.now(UTC))
+        return first_done(
+            read_catalog(self._store, self._codec, with_marks=False, needs_bookkeeping=False).backups, datetime.now(UTC)
+        )
 
     def work(self, stop: StopSignal) -> str:
         """Verify and record; returns the damage it found."""
-        catalog = read_catalog(self._store, self._codec, with_marks=False)
+        catalog = read_catalog(self._store, self._codec, with_marks=False, needs_bookkeeping=False)
         if not catalog.backups:
             return ""
         backup = choose_backup(catalog, None)

@@ -59,6 +59,17 @@ def slot_lsn(server: ThrowawayServer) -> str:
     return str(server.execute("SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = 'pgbackup'")[0][0])
 
 
+@pytest.mark.parametrize("damaged", [keys.LEASE, keys.gap(1, 0, MIB)])
+def test_damaged_notes_do_not_keep_wal_from_being_shipped(
+    make_server: MakeServer, store: MemoryStore, damaged: str
+) -> None:
+    """Shipping needs neither the lease nor the ledger of gaps; that they are damaged is told by health."""
+    store.put(damaged, b"{")
+    server = make_server()
+    with streaming(server, store) as wal:
+        wal.wait_confirmed(flush_lsn(server), timeout=10)
+
+
 def test_everything_is_stored_on_every_major(pg_major: int, make_server: MakeServer, store: MemoryStore) -> None:
     server = make_server(pg_major)
     with streaming(server, store) as wal:

@@ -30,7 +30,7 @@ def sealed_twin(store: ObjectStore, codec: Codec, name: str, start_lsn: Lsn) -> 
     """
     if not is_sealed(store, name):
         return None
-    catalog = read_catalog(store, codec, with_marks=False)
+    catalog = read_catalog(store, codec, with_marks=False, needs_bookkeeping=False)
     twin = catalog.backup(name)
     if twin is None:
         return None

@@ -64,7 +64,7 @@ class OwnWal:
         connection = self._connection
         if connection is None:
             raise BackupError("WAL streaming was not prepared")
-        catalog = read_catalog(self._store, self._codec, with_marks=False)
+        catalog = read_catalog(self._store, self._codec, with_marks=False, needs_bookkeeping=False)
         store_histories(self._shipping, catalog, connection, server_history(connection, timeline))
         first = SegmentName.containing(timeline, start_lsn, segment_bytes)
         if connection.start_streaming(first.start, timeline, self._slot) is not None:

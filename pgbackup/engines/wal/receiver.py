@@ -163,7 +163,7 @@ class WalReceiver:
 
     def _session(self, stop: StopSignal) -> None:
         self._progress.beat()
-        catalog = read_catalog(self._store, self._codec, with_marks=False)
+        catalog = read_catalog(self._store, self._codec, with_marks=False, needs_bookkeeping=False)
         with Session.connect(self._options.conninfo, application_name=self._options.application_name) as session:
             facts = session.facts()
             self._sender_timeout = facts.wal_sender_timeout_seconds or 60.0
@@ -184,7 +184,7 @@ class WalReceiver:
                 slot = session.slot(self._options.slot)
         tidy_restored_directory(facts)
         if catalog.segment_bytes != facts.segment_bytes:
-            catalog = read_catalog(self._store, self._codec, with_marks=False)
+            catalog = read_catalog(self._store, self._codec, with_marks=False, needs_bookkeeping=False)
         self._remove_leftover_pieces(catalog)
         self._stream_from(catalog, facts, slot.restart_lsn if slot else None, stop)
 

@@ -181,5 +181,8 @@ def parse_mark(key: str) -> tuple[datetime, int, Lsn] | None:
     match = _MARK.match(key.removeprefix(MARKS)) if key.startswith(MARKS) else None
     if match is None:
         return None
-    moment = datetime.strptime(match[1], _MARK_TIME).replace(tzinfo=UTC)
+    try:
+        moment = datetime.strptime(match[1], _MARK_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
     return moment, int(match[2], 16), Lsn(int(match[3], 16))

@@ -231,3 +231,10 @@ def test_a_restore_is_told_which_backups_lack_objects(made: MadeRepository) -> N
     put_segments(made, 1, 3)
     (backup,) = read_for_restore(made.store, made.codec).backups
     assert "part 1 is missing" in backup.problem
+
+
+def test_a_mark_of_no_day_that_there_is(made: MadeRepository) -> None:
+    """Somebody's object with such a name hides nothing else."""
+    made.store.put(keys.mark(NOON, 1, Lsn(5 * MIB)), b"")
+    made.store.put(f"{keys.MARKS}20260230T250000.000000Z-00000001-0000000000000001", b"")
+    assert read(made).marks == (TimeMark(NOON, 1, Lsn(5 * MIB)),)

@@ -56,6 +56,7 @@ def test_each_branch_is_restorable_from_tails(forked):
     assert forked.recovered() == ([1, 2, 20], 3)
     assert forked.recovered(timeline=1) == ([1, 2, 3], 3)
     plan = forked.repository.prepare().plan()
+    assert plan.history.ancestors[-1].was_chosen, "the server wrote down that it was told to stop there"
     assert [file.source for file in plan.wal][-1] == "tail"
     assert plan.wal[-1].segment.timeline == 2
 

@@ -41,6 +41,12 @@ def write_wal(server: ThrowawayServer, megabytes: int) -> None:
         server.execute("INSERT INTO filler SELECT repeat(md5(i::text), 32) FROM generate_series(1, 900) i")
 
 
+def fill_segments(server: ThrowawayServer, count: int) -> None:
+    """So many segments of WAL, with little in them."""
+    for _ in range(count):
+        server.execute("SELECT pg_logical_emit_message(false, 'x', 'x'), pg_switch_wal()")
+
+
 def forget_old_wal(server: ThrowawayServer) -> None:
     """Make the server remove what no slot keeps."""
     for _ in range(2):
@@ -49,18 +55,30 @@ def forget_old_wal(server: ThrowawayServer) -> None:
 
 
 def test_every_major_is_looked_at(make_server: ServerFactory, pg_major: int) -> None:
-    server = make_server(pg_major, settings={"max_slot_wal_keep_size": "1GB"})
+    settings = {**SMALL, "max_slot_wal_keep_size": "1GB", "wal_keep_size": "32MB", "archive_mode": True}
+    server = make_server(pg_major, settings=settings)
     with session(server) as connection:
         assert not look_at_slot(connection, "pgbackup").exists
+        connection.create_slot("other")
         connection.create_slot("pgbackup")
         write_wal(server, 3)
         sample = look_at_slot(connection, "pgbackup")
+        fill_segments(server, 2)
+        pg_wal = look_at_pg_wal(connection, "pgbackup", look_at_slot(connection, "pgbackup"))
     assert (sample.exists, sample.active, sample.wal_status) == (True, False, "reserved")
     assert 2 << 20 < sample.retained_bytes < 40 << 20
     assert sample.limit_bytes == 1 << 30
     assert sample.safe_bytes is not None
     assert sample.wal_bytes is not None
     assert sample.wal_bytes >= 16 << 20
+
+    (slot,) = pg_wal.slots
+    assert (slot.name, slot.active) == ("other", False)
+    assert slot.retained_bytes >= 1 << 24
+    assert (pg_wal.keep_bytes, pg_wal.max_bytes, pg_wal.failed_wal) == (32 << 20, 32 << 20, "")
+    assert pg_wal.waiting_bytes is not None
+    assert pg_wal.waiting_bytes >= 2 << 24
+    assert pg_wal.without_command
 
 
 def test_a_slot_beyond_the_limit_is_dropped_and_says_so(server: ThrowawayServer) -> None:
@@ -259,12 +277,6 @@ def test_a_slot_dropped_by_hand_under_load(
     assert_counter(restore(program, server.major, "--latest"), commits)
 
 
-def fill_segments(server: ThrowawayServer, count: int) -> None:
-    """So many segments of WAL, with little in them."""
-    for _ in range(count):
-        server.execute("SELECT pg_logical_emit_message(false, 'x', 'x'), pg_switch_wal()")
-
-
 def test_others_that_fill_pg_wal_are_named(make_server: ServerFactory) -> None:
     """Our slot keeps up; an archive_command that fails, and then somebody's forgotten slot, do not."""
     server = make_server(settings={**SMALL, "archive_mode": True, "archive_command": "false"})
@@ -294,20 +306,3 @@ def test_others_that_fill_pg_wal_are_named(make_server: ServerFactory) -> None:
     assert finding.key == "pg-wal:slot:forgotten"
     assert "nobody streams from replication slot forgotten" in finding.summary
     assert "is full in" in finding.summary, "at the rate of this test"
-
-
-def test_every_major_shows_who_keeps_wal(make_server: ServerFactory, pg_major: int) -> None:
-    server = make_server(pg_major, settings={**SMALL, "wal_keep_size": "32MB", "archive_mode": True})
-    with session(server) as connection:
-        connection.create_slot("pgbackup")
-        connection.create_slot("other")
-        fill_segments(server, 2)
-        seen = look_at_pg_wal(connection, "pgbackup", look_at_slot(connection, "pgbackup"))
-    (slot,) = seen.slots
-    assert (slot.name, slot.active) == ("other", False)
-    assert slot.retained_bytes + (1 << 24) >= 2 << 24
-    assert (seen.keep_bytes, seen.max_bytes, seen.failed_wal) == (32 << 20, 32 << 20, "")
-    assert seen.waiting_bytes is not None
-    assert seen.waiting_bytes >= 2 << 24
-    assert seen.wal_bytes >= 2 << 24
-    assert seen.without_command

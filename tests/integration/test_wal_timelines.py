@@ -57,6 +57,7 @@ def test_a_promotion_is_followed_on_every_major(pg_major: int, make_server: Make
         write(server)
         wal.wait_confirmed(flush_lsn(server))
         fork = switch_timeline(server)
+        assert not history(server).ancestors[-1].was_chosen, "nobody told it to stop there"
         write(server, 30_000)
         end = flush_lsn(server)
         wal.wait_for(lambda p: p.timeline == 2 and p.confirmed >= end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,6 +188,17 @@ def _print_result(result: RestoreResult, *, as_json: bool) -> None:
     )
     for note in result.notes[len(result.plan.notes) :]:
         click.echo(f"{'note:':12}{note}")
-    click.echo(f"Start it with: pg_ctl -D {shlex.quote(str(result.directory))} start")
+    click.echo(f"Start it{_as_owner(result.directory)} with: pg_ctl -D {shlex.quote(str(result.directory))} start")
     for line in afterwards:
         click.echo(line)
+
+
+def _as_owner(directory: Path) -> str:
+    """As whom to start it, where that is not us: pg_ctl does not run as root."""
+    owner = directory.stat().st_uid
+    if os.geteuid() != 0 or owner == 0:
+        return ""
+    try:
+        return f", as {pwd.getpwuid(owner).pw_name},"
+    except KeyError:
+        return f", as user {owner},"

@@ -153,15 +153,15 @@ def _from_answer(error: boto.ClientError, request: Request) -> StorageError:
     answer: Any = error.response
     status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     fault = answer.get("Error", {})
-    return from_code(str(fault.get("Code", "")), str(fault.get("Message", "")), status, request)
+    return from_code(str(fault.get("Code", "")), str(fault.get("Message", "")).rstrip("."), status, request)
 
 
 def _denied(request: Request, detail: str, *, is_kept: bool) -> StoreDenied:
     permission = _PERMISSIONS.get(request.operation, "this operation")
-    hint = f"give these credentials {permission} on bucket {request.bucket}."
+    hint = f"Give these credentials {permission} on bucket {request.bucket}."
     if request.operation in ("GetObject", "HeadObject"):
         # AWS answers 403 for a key that does not exist to whoever may not list.
-        hint = f"give these credentials {permission} and s3:ListBucket on bucket {request.bucket}."
+        hint = f"Give these credentials {permission} and s3:ListBucket on bucket {request.bucket}."
     message = f"{request.what} was refused: it needs {permission}"
     if is_kept and request.operation in ("DeleteObject", "DeleteObjects"):
         keys = (request.key,) if request.key else ()

@@ -68,7 +68,8 @@ def test_a_restore_tells_what_it_did(command, source, make_server):
     target = make_server.new_directory("the target")
     text = command("--target", target, "--immediate")
     assert "every file checked against the manifest" in text
-    assert f"pg_ctl -D '{target}' start" in text
+    whom = "" if source.account.uid is None else f", as {source.account.name},"
+    assert f"Start it{whom} with: pg_ctl -D '{target}' start" in text
     assert "replication slots" in text
     assert "pg_wal_replay_resume" not in text
     server = make_server.over(target, source.major)

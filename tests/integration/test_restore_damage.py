@@ -100,6 +100,7 @@ def test_every_damage_is_refused_with_the_key(make_server, source, codec):
             else:
                 assert isinstance(error, CorruptObject), (what, how, error)
                 assert key.startswith(error.key), (what, how, error)
+            assert "backup" in error.hint or "--accept-loss" in error.hint, (what, how, error.hint)
             assert not (directory / "global" / "pg_control").exists(), (what, how)
             shutil.rmtree(directory)
         store.put(key, whole)

@@ -153,5 +153,5 @@ def load_lists(store: ObjectStore, table: WalgFileTable, chain: Sequence[Backup]
             raise CorruptObject(
                 keys.files_metadata(backup.name),
                 "it is missing or empty, and without it nobody knows what a delta backup holds",
-                hint="Restore another backup.",
+                hint="Restore another one, with --backup.",
             )

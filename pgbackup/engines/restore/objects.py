@@ -39,7 +39,7 @@ class BackupObjects:
             if not name or (name.endswith("/") and not info.size_bytes):
                 continue
             if not info.size_bytes:
-                raise CorruptObject(info.key, "it is empty", hint="Restore another backup.")
+                raise CorruptObject(info.key, "it is empty", hint="Restore another one, with --backup.")
             total += info.size_bytes
             if _PART.match(name) or (backup.engine == "wal-e" and ".tar" in name):
                 parts.append((info.size_bytes, info.key))
@@ -71,5 +71,5 @@ def _manifest(store: ObjectStore, backup: Backup) -> str | None:
     wanted = keys.manifest(backup.name, "")
     found = next((info for info in objects if keys.split_extension(info.key)[0] == wanted), None)
     if found is not None and not found.size_bytes:
-        raise CorruptObject(found.key, "it is empty", hint="Restore another backup.")
+        raise CorruptObject(found.key, "it is empty", hint="Restore another one, with --backup.")
     return found.key if found else None

@@ -24,6 +24,7 @@ from pgbackup.engines.base import ProgressSink, SilentProgress
 from pgbackup.engines.port import Engine
 from pgbackup.engines.restore.chain import BackupChain
 from pgbackup.engines.restore.commands import END_COMMAND, STAGED_COMMAND, on_demand_command, secrets_needed
+from pgbackup.engines.restore.damage import damage_advised
 from pgbackup.engines.restore.disk_error import disk_errors
 from pgbackup.engines.restore.facts import probe_open_end, probe_start, read_bookkeeping
 from pgbackup.engines.restore.fetched import place_fetched
@@ -136,7 +137,8 @@ class Restore:
                 confirmed = history.timeline, probed.named
         if request.scan and request.target.kind not in ("latest", "immediate"):
             self._progress.start("reading WAL", None)
-            evidence = RestoreScan(catalog, history, by_name, reader, self._progress).evidence(request.target)
+            with damage_advised():
+                evidence = RestoreScan(catalog, history, by_name, reader, self._progress).evidence(request.target)
             self._progress.finish()
         plan = plan_restore(
             catalog,
@@ -168,7 +170,7 @@ class Restore:
             if manifest is None:
                 place.check_space(_space_needed(plan, place, chain, None, staged=self.staged))
                 return
-        with closing(ManifestTable.load(self._store, self._codec, manifest)) as table:
+        with damage_advised(), closing(ManifestTable.load(self._store, self._codec, manifest)) as table:
             place.check_space(_space_needed(plan, place, chain, table, staged=self.staged))
 
     def download_bytes(self, plan: RecoveryPlan) -> int:
@@ -201,6 +203,7 @@ class Restore:
         begin = time.monotonic()
         place = self.place(plan)
         with ExitStack() as stack:
+            stack.enter_context(damage_advised())
             chain = stack.enter_context(self._chain(plan))
             table, manifest = None, chain.links[-1].objects.manifest
             if manifest is not None:

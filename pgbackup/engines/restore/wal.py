@@ -57,8 +57,9 @@ class WalStager:
             self._check_records(plan)
 
     def created(self, plan: RecoveryPlan) -> list[CreatedTablespace]:
-        """The tablespaces that recovery will create, of the WAL that was staged."""
-        return sorted((each for each in self._created if each.lsn < plan.end), key=lambda each: each.lsn)
+        """The tablespaces that recovery will create, of the WAL that was staged: the first segment begins before it."""
+        replayed = (each for each in self._created if plan.backup.start_lsn <= each.lsn < plan.end)
+        return sorted(replayed, key=lambda each: each.lsn)
 
     def _search_borders(self, plan: RecoveryPlan) -> None:
         """A record may run on from one segment into the next."""

@@ -117,6 +117,13 @@ def test_the_role_is_the_one_that_init_makes() -> None:
     ]
 
 
+def test_names_can_be_looked_up_wherever_the_cluster_does_it() -> None:
+    """A cache on the node is no pod, so no selector of pods matches it."""
+    for policy in documents(KUBERNETES / "networkpolicy.yaml"):
+        asked = [rule for rule in policy["spec"]["egress"] if {port["port"] for port in rule["ports"]} == {53}]
+        assert [set(rule) for rule in asked] == [{"ports"}]
+
+
 # -- Prometheus and Grafana ---------------------------------------------------------------------------------------
 
 
@@ -236,6 +243,8 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     text = (DOCKER / "systemd" / "pgbackup.service").read_text("utf-8")
     assert "Type=notify\n" in text
     assert re.search(r"^WatchdogSec=", text, re.MULTILINE)
+    # presence/owner.py reads /proc/sys/kernel/random/boot_id.
+    assert not re.search(r"^ProcSubset=pid", text, re.MULTILINE)
     analyze = shutil.which("systemd-analyze")
     assert analyze is not None or not in_ci()
     if analyze is not None:

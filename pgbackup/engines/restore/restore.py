@@ -308,7 +308,8 @@ class Restore:
             )
         if claim.owner is not None and claim.owner.uid == 0:
             notes.append(
-                "the files belong to root, as their directory does, and a server does not run as root: chown it"
+                "the files belong to root, as their directory does, and a server does not run as root: chown it "
+                "(the stock postgres image does that when it starts as root)"
             )
         image = self._request.environ.get("PGDATA", "")
         if image and Path(image) != claim.place.directory and Path(image).is_relative_to(claim.place.directory):

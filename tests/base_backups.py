@@ -98,7 +98,9 @@ def extract(store: ObjectStore, name: str, target: Path, codec: Codec = ZSTD) ->
     target.mkdir(mode=0o700, exist_ok=True)
     for info in store.list(keys.tar_folder(name)):
         with tarfile.open(fileobj=io.BytesIO(codec.decode(info.key, store.get(info.key)))) as tar:
-            tar.extractall(target, filter="tar")
+            # As an argument it came with 3.11.4; Debian 12 has 3.11.2.
+            tar.extraction_filter = getattr(tarfile, "tar_filter", None)
+            tar.extractall(target)
     manifest = keys.manifest(name, codec.extension)
     (target / "backup_manifest").write_bytes(codec.decode(manifest, store.get(manifest)))
 

@@ -34,6 +34,9 @@ AT_STORE = {
     for prefix in ("", "WALG_", "WALE_")
     for name in ("S3_SSE", "S3_SSE_C", "S3_SSE_KMS_ID")
 }
+_NO_CHOICE = "WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID"
+"""It serves WALG_ENVELOPE_PGP_KEY; by itself it makes WAL-G encrypt nothing (ConfigureCrypterForSpecificConfig)."""
+_ENVELOPE = ("WALG_ENVELOPE_PGP_KEY", "WALG_ENVELOPE_PGP_KEY_PATH")
 _BY_WAL_G = frozenset({*CLIENT_SIDE, *AT_STORE})
 HONOURED = {"native": frozenset[str](), "wal-e": frozenset({"WALE_GPG_KEY_ID"}), "wal-g": _BY_WAL_G}
 """What the tool of an engine does itself, so that nothing becomes plaintext."""
@@ -55,8 +58,8 @@ class Encryption:
 def find_encryption(environ: Mapping[str, str], *, ours: bool, engine: str = "native") -> Encryption:
     """``ours``: a key of pgbackup's own is configured, so nothing can become plaintext and theirs do not count."""
     asked = _unhonoured(environ, ours=ours)
-    honoured = HONOURED.get(engine, frozenset())
-    problems = [Problem("", f"{name}: {why}: {_hint(why)}") for name, why in asked if name not in honoured]
+    honoured = honoured_by_tool(environ, engine)
+    problems = [Problem("", f"{name}: {_refusal(name, why, engine)}") for name, why in asked if name not in honoured]
     if ours:
         return Encryption(problems=tuple(problems))
     layer, used = Layer(), []
@@ -77,8 +80,10 @@ def find_encryption(environ: Mapping[str, str], *, ours: bool, engine: str = "na
 
 
 def honoured_by_tool(environ: Mapping[str, str], engine: str) -> list[str]:
-    """The variables that ask for encryption and that the engine's tool obeys."""
-    return sorted(name for name in HONOURED.get(engine, frozenset()) if _asks(environ.get(name)))
+    """The variables that ask for encryption and that the engine's tool obeys: an empty one it takes for none."""
+    names = (name for name in HONOURED.get(engine, frozenset()) if environ.get(name) and _asks(environ[name]))
+    has_envelope = any(environ.get(name) for name in _ENVELOPE)
+    return sorted(name for name in names if name != _NO_CHOICE or has_envelope)
 
 
 def _unhonoured(environ: Mapping[str, str], *, ours: bool) -> list[tuple[str, str]]:
@@ -96,8 +101,11 @@ def _asks(value: str | None) -> bool:
         return True
 
 
-def _hint(why: str) -> str:
-    return _HINTS.get(why, _USUAL_HINT)
+def _refusal(name: str, why: str, engine: str) -> str:
+    """Why a variable stops us, and what to do."""
+    if name in HONOURED.get(engine, frozenset()):
+        return f"{engine} takes what it says for no key, and would encrypt nothing: give the key, or unset it"
+    return f"{why}: {_HINTS.get(why, _USUAL_HINT)}"
 
 
 def _take_file(layer: Layer, path: str) -> list[Problem]:

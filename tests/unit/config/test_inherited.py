@@ -173,6 +173,19 @@ def test_encryption_that_cannot_be_honoured_stops_us(name: str) -> None:
         assert ours.encryption_key is not None
 
 
+@pytest.mark.parametrize("engine", ["wal-e", "wal-g"])
+@pytest.mark.parametrize("name", [*CLIENT_SIDE, *AT_STORE])
+def test_an_empty_key_stops_the_tools_too(engine: str, name: str) -> None:
+    """WAL-G takes an empty variable for one that is not there, and would store everything unencrypted."""
+    assert problem(**PLACE, PGBACKUP_ENGINE=engine, **{name: ""}).startswith(f"{name}: ")
+
+
+def test_what_makes_wal_g_encrypt_nothing_by_itself_is_no_key() -> None:
+    given = {**PLACE, "PGBACKUP_ENGINE": "wal-g", "WALG_ENVELOPE_PGP_YC_CSE_KMS_KEY_ID": "hunter2"}
+    assert "wal-g takes what it says for no key, and would encrypt nothing" in problem(**given)
+    assert uses(load(**given, WALG_ENVELOPE_PGP_KEY="hunter2"))["WALG_ENVELOPE_PGP_KEY"] == "understood"
+
+
 def test_switched_off_is_not_asked_for() -> None:
     assert load(**PLACE, WALG_S3_SSE="false").repository
 

@@ -15,7 +15,8 @@ from pgbackup.engines.wale.dialects import Dialect
 from pgbackup.errors import ConfigError
 
 _OURS = ("PGBACKUP_", "SENTRY_")
-_STORAGES = ("S3", "FILE", "GS", "AZ", "SWIFT", "WABS", "SSH", "OSS")
+_STORAGES = ("S3", "FILE", "GS", "AZ", "SWIFT", "WABS", "SSH", "OSS", "STORAGE")
+"""What ..._PREFIX is for; WALG_STORAGE_PREFIX, a folder below the prefix, is in the repository's URL already."""
 _OTHER_CRYPTO = (
     "WALG_PGP_KEY", "WALG_PGP_KEY_PATH", "WALG_CSE_KMS_ID", "YC_CSE_KMS_KEY_ID", "WALG_ENVELOPE_PGP_KEY",
     "WALG_ENVELOPE_PGP_KEY_PATH", "GPG_KEY_ID",

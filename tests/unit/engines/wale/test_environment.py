@@ -50,7 +50,8 @@ def test_levels_of_zstd_have_names_for_wal_g(level: int, name: str) -> None:
 def test_nothing_leads_it_elsewhere_and_our_secrets_stay_here(tool: str) -> None:
     given = {
         "WALE_FILE_PREFIX": "file:///elsewhere", "WALG_GS_PREFIX": "gs://elsewhere", "WALG_S3_PREFIX": "s3://elsewhere",
-        "PGBACKUP_WEBHOOK_SECRET": "x", "SENTRY_DSN": "x", "WALG_S3_STORAGE_CLASS": "STANDARD_IA",
+        "WALG_STORAGE_PREFIX": "elsewhere", "PGBACKUP_WEBHOOK_SECRET": "x", "SENTRY_DSN": "x",
+        "WALG_S3_STORAGE_CLASS": "STANDARD_IA",
     }  # fmt: skip
     found = env(tool, given)
     assert "elsewhere" not in " ".join(found.values())

@@ -67,9 +67,10 @@ def _row(backup: ListedBackup, times: str) -> tuple[str, ...]:
 def _cell(field: str, value: Any, times: str) -> str:
     if field.endswith("_time"):
         try:
-            return datetime.fromisoformat(str(value)).astimezone(UTC).strftime(times)
-        except ValueError:
+            moment = datetime.fromisoformat(str(value)).astimezone(UTC)
+        except (ValueError, OverflowError):
             return "-"
+        return moment.strftime(times) if moment.year > 1 else "-"  # Go's zero time
     if field.endswith("_lsn"):
         return f"{value >> 32:X}/{value & 0xFFFFFFFF:X}" if isinstance(value, int) else "-"
     if isinstance(value, bool):

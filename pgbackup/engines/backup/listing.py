@@ -78,8 +78,8 @@ def list_backups(store: ObjectStore, *, details: bool, only: str = "") -> list[L
 
 def go_time(moment: datetime) -> str:
     """RFC 3339 as Go prints it: in UTC, the fraction without zeros at its end."""
-    text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return f"{text}Z"
+    text = moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    return f"{text.rstrip('0').rstrip('.')}Z"
 
 
 def _moment(backup: ListedBackup) -> datetime | None:

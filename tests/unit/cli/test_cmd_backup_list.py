@@ -124,3 +124,15 @@ def test_a_backup_of_wal_e_hides_no_other(app: FakeApp) -> None:
     assert rows[WAL_E]["finish_time"] == "2026-03-01T21:00:00Z"
     assert rows["base_broken"]["wal_file_name"] == "Z" * 24
     assert len(run(app, "--detail").stdout.splitlines()) == 5
+
+
+def test_a_time_that_cannot_be_hides_no_backup(app: FakeApp) -> None:
+    """Go's zero time, whose moment may lie before the year 1."""
+    document = json.loads(app.made.store.get(keys.metadata(FIRST)))
+    document |= {"start_time": "0001-01-01T00:00:00+01:00", "finish_time": "0001-01-01T00:00:00Z"}
+    app.made.store.put(keys.metadata(FIRST), json.dumps(document).encode())
+    rows = [line.split() for line in run(app, "--detail").stdout.splitlines()[1:]]
+    assert {row[0]: row[4:6] for row in rows}[FIRST] == ["-", "-"]
+    assert len(rows) == 2
+    found = {row["backup_name"]: row for row in json.loads(run(app, "--json", "--detail").stdout)}
+    assert found[FIRST]["finish_time"] == "0001-01-01T00:00:00Z"

@@ -22,7 +22,8 @@ from pathlib import Path
 def main(words: list[str]) -> int:
     mode = Path(os.environ["PRETEND_MODE"])
     with mode.with_suffix(".calls").open("a") as calls:
-        calls.write(" ".join(words) + "\n")
+        rate = os.environ.get("WALG_DISK_RATE_LIMIT")
+        calls.write(" ".join([*words, *([f"at {rate} bytes/s"] if rate else [])]) + "\n")
     if words in (["--version"], ["version"]):
         print("pretend 1.0")
         return 0

@@ -220,6 +220,18 @@ def test_a_base_backup_counts_by_what_the_repository_lists(
         pretended.for_server(server).take_backup(order, SilentProgress(), threading.Event())
 
 
+def test_wal_g_obeys_the_rate_of_one_backup(
+    pretended: Pretended, order: BackupOrder, server: ThrowawayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_backup, "_LISTED_SECONDS", 0.1)
+    pretended.mode("lie")
+    slowly = replace(order, max_rate=4_000_000)
+    with pytest.raises(ToolError, match="does not list it"):
+        pretended.for_server(server).take_backup(slowly, SilentProgress(), threading.Event())
+    calls = pretended.mode_file.with_suffix(".calls").read_text().splitlines()
+    assert any(line.startswith("backup-push") and line.endswith("at 4000000 bytes/s") for line in calls)
+
+
 def test_a_fetch_that_stands_still_is_ended(
     pretended: Pretended, order: BackupOrder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -136,11 +136,12 @@ def _push(
         watch.seen, lambda why: _stands_still(f"{name} backup-push printed and stored nothing: it {why}")
     )
     progress.start(f"base backup by {name}, stored so far", None)
-    segment = str(max(facts.segment_bytes >> 20, 1))
+    env = {"WALG_PG_WAL_SIZE": str(max(facts.segment_bytes >> 20, 1))}
+    if order.max_rate is not None:
+        # WAL-G has no option for it, as WAL-E has.
+        env["WALG_DISK_RATE_LIMIT"] = str(order.max_rate)
     try:
-        how.driver.with_env(WALG_PG_WAL_SIZE=segment).call(
-            words, timeout_seconds=LONGEST_SECONDS, stop=stop, watch=stall.look
-        )
+        how.driver.with_env(**env).call(words, timeout_seconds=LONGEST_SECONDS, stop=stop, watch=stall.look)
     except BaseException:
         _leave_backup_mode(how, facts)
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from pgbackup.config.problems import Problem
 
@@ -58,6 +59,7 @@ def find_place(environ: Mapping[str, str]) -> Place:
         return Place(problems=(Problem("", f"{text}, or set PGBACKUP_REPOSITORY if pgbackup is to ignore it"),))
     url, variables = next(iter(named.values())), tuple(named)
     if below := environ.get(STORAGE_PREFIX, "").strip("/"):
+        below = _quoted(below) if url.startswith("file:") else below
         url, variables = f"{url}/{below}", (*variables, STORAGE_PREFIX)
     return Place(url, variables)
 
@@ -74,7 +76,12 @@ def config_file(environ: Mapping[str, str]) -> Path | None:
 def _url(name: str, text: str) -> str:
     text = text.strip()
     if name in FILE_PREFIXES:
-        return f"file://{text.removeprefix('file://localhost').rstrip('/') or '/'}"
+        return f"file://{_quoted(text.removeprefix('file://localhost').rstrip('/') or '/')}"
     # What is no s3:// URL is refused with the other settings.
     scheme, mark, rest = text.partition("://")
     return f"{scheme}://{rest.strip('/')}" if mark else text
+
+
+def _quoted(path: str) -> str:
+    """Theirs is a path, ours a URL: a % or a brace in it is one."""
+    return quote(path, errors="surrogateescape")

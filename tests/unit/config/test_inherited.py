@@ -36,6 +36,8 @@ def uses(settings: Settings) -> dict[str, str]:
         ({"WALG_S3_PREFIX": "s3://bucket/x", "WALE_S3_PREFIX": "s3://bucket/x/"}, "s3://bucket/x"),
         ({"WALG_FILE_PREFIX": "/backups/main"}, "file:///backups/main"),
         ({"WALE_FILE_PREFIX": "file://localhost/backups/main/"}, "file:///backups/main"),
+        ({"WALG_FILE_PREFIX": "/srv/a%20b c{pg_major}"}, "file:///srv/a%2520b%20c%7Bpg_major%7D"),
+        ({"WALG_FILE_PREFIX": "/x", "WALG_STORAGE_PREFIX": "100%"}, "file:///x/100%25"),
         ({"WALG_S3_PREFIX": "s3://bucket/x", "WALG_STORAGE_PREFIX": "/below/"}, "s3://bucket/x/below"),
         ({"WALG_S3_PREFIX": "", "WALE_FILE_PREFIX": "/x"}, "file:///x"),
     ],

@@ -31,6 +31,7 @@ from pgbackup.repository.codec import Codec
 from pgbackup.repository.gap_ledger import read_gaps
 from pgbackup.repository.prefix_claim import claim_prefix, read_cluster
 from pgbackup.repository.sentinels import fetch_sentinel
+from pgbackup.repository.small_objects import fetch_metadata, fetch_small
 from pgbackup.repository.wal_listing import read_wal_listing
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
@@ -40,6 +41,7 @@ T = TypeVar("T")
 
 _THREADS = 8
 _MAX_HISTORY_BYTES = 1 << 20
+_MAX_STORED_HISTORY_BYTES = 2 << 20
 _MAX_VERSION_BYTES = 1000
 _log = logging.getLogger(__name__)
 
@@ -119,7 +121,8 @@ class CatalogReader:
         if key in self._histories:
             return self._histories[key]
         try:
-            text = self._codec.decode(key, self._store.get(key), limit=_MAX_HISTORY_BYTES).decode("utf-8", "replace")
+            stored = fetch_small(self._store, key, _MAX_STORED_HISTORY_BYTES)
+            text = self._codec.decode(key, stored, limit=_MAX_HISTORY_BYTES).decode("utf-8", "replace")
             history = self._histories[key] = parse_history(timeline, text)
         except ObjectMissing:
             return None
@@ -151,9 +154,12 @@ class CatalogReader:
         except CorruptObject as exc:
             return ReadBackup(unreadable_backup(name, info.modified, str(exc)), None)
         try:
-            metadata: bytes | None = self._store.get(keys.metadata(name))
+            metadata: bytes | None = fetch_metadata(self._store, name)
         except ObjectMissing:
             metadata = None
+        except CorruptObject as exc:
+            _log.warning("%s", exc)
+            metadata = b""
         found = read_backup(name, info.modified, sentinel, metadata, self._version_text(name))
         if found.backup.problem:
             _log.debug("backup %s cannot be restored: %s", name, found.backup.problem)

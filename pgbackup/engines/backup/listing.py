@@ -21,6 +21,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.backup_reader import read_backup
 from pgbackup.repository.documents import DATE_FORMAT
 from pgbackup.repository.json_object import parse_object
+from pgbackup.repository.small_objects import fetch_metadata
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 STORAGE = "default"
@@ -107,7 +108,7 @@ def _detailed(store: ObjectStore, seals: list[ObjectInfo]) -> Iterator[ListedBac
 def _from_metadata(store: ObjectStore, name: str) -> dict[str, Any] | None:
     """The fields of metadata.json, or None where it is missing or cannot be read."""
     try:
-        document = parse_object(keys.metadata(name), store.get(keys.metadata(name)))
+        document = parse_object(keys.metadata(name), fetch_metadata(store, name))
     except (ObjectMissing, CorruptObject):
         return None
     return {field: _as_printed(field, document[field]) for field in _DETAILS if field in document}

@@ -25,6 +25,7 @@ from pgbackup.repository.codec import Codec
 from pgbackup.repository.json_object import JsonObject
 from pgbackup.repository.manifest import FileChecksum
 from pgbackup.repository.metadata_check import metadata_problem
+from pgbackup.repository.small_objects import fetch_metadata
 from pgbackup.repository.tar_read import Member, iter_members
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
@@ -150,7 +151,7 @@ class FilesCheck:
     def _check_metadata(self) -> None:
         """Raises CorruptObject when it cannot be read, or, for a backup of ours, differs from the sentinel."""
         key, seal = keys.metadata(self._backup.name), keys.sentinel(self._backup.name)
-        metadata = JsonObject.parse(key, self._store.get(key))
+        metadata = JsonObject.parse(key, fetch_metadata(self._store, self._backup.name))
         if self._is_ours and not self._backup.problem:
             problem = metadata_problem(JsonObject.parse(seal, self._store.get(seal)), metadata)
             if problem:

@@ -155,6 +155,21 @@ def test_a_huge_sentinel_is_not_read(made: MadeRepository) -> None:
     assert "besides its lists of files" in read(made).backup(name).problem
 
 
+def test_a_huge_metadata_json_or_history_is_not_read(made: MadeRepository, caplog: pytest.LogCaptureFixture) -> None:
+    name = made.backup(START, STOP)
+    before = read(made).backup(name)
+    details = json.loads(made.store.get(keys.metadata(name)))
+    made.store.put(keys.metadata(name), json.dumps(details | {"user_data": "x" * (5 << 20)}).encode())
+    made.store.put(keys.wal("00000002.history", ""), b"# x\n" * (1 << 20))
+    with caplog.at_level(logging.WARNING):
+        catalog = read(made)
+    assert replace(catalog.backup(name), permanent=False) == before
+    assert catalog.backup(name).permanent, "nobody knows"
+    assert catalog.histories == {}
+    assert "metadata.json is damaged: it has more than 4194304 bytes" in caplog.text
+    assert "00000002.history is damaged: it has more than 2097152 bytes" in caplog.text
+
+
 @pytest.mark.parametrize("claimed", [True, False])
 def test_the_segment_size_is_found(claimed: bool) -> None:
     """From cluster.json, else from what the backups prove."""
@@ -207,7 +222,8 @@ def test_a_reader_that_is_asked_again_fetches_only_what_may_have_changed(made: M
     first = reader.read()
     made.store.calls.clear()
     assert reader.read() == first
-    assert made.store.calls["get"] == 2, "cluster.json and metadata.json, where permanence may have changed"
+    assert made.store.calls["get"] == 1, "cluster.json"
+    assert made.store.calls["open_read"] == 1, "metadata.json, where permanence may have changed"
     made.store.delete([keys.sentinel(name)])
     assert reader.read().backups == ()
 

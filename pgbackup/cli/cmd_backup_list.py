@@ -58,7 +58,7 @@ def command(app: App, *, name: str, detail: bool, pretty: bool, as_json: bool) -
 
 
 def _row(backup: ListedBackup, times: str) -> tuple[str, ...]:
-    row = (backup.name, backup.modified.astimezone(UTC).strftime(times), backup.segment, "default")
+    row = (_printable(backup.name), backup.modified.astimezone(UTC).strftime(times), backup.segment, "default")
     if backup.details is None:
         return row
     return (*row, *(_cell(field, backup.details.get(field), times) for field in _DETAILS))
@@ -75,8 +75,12 @@ def _cell(field: str, value: Any, times: str) -> str:
         return f"{value >> 32:X}/{value & 0xFFFFFFFF:X}" if isinstance(value, int) else "-"
     if isinstance(value, bool):
         return "true" if value else "false"
-    # Documents are anybody's: nothing in them shall speak to a terminal.
-    return "".join(sign if sign.isprintable() else "?" for sign in str(value)) if value not in (None, "") else "-"
+    return _printable(str(value)) if value not in (None, "") else "-"
+
+
+def _printable(text: str) -> str:
+    """Documents and keys are anybody's: nothing in them shall speak to a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _print_padded(rows: Sequence[Sequence[str]]) -> None:

@@ -136,3 +136,11 @@ def test_a_time_that_cannot_be_hides_no_backup(app: FakeApp) -> None:
     assert len(rows) == 2
     found = {row["backup_name"]: row for row in json.loads(run(app, "--json", "--detail").stdout)}
     assert found[FIRST]["finish_time"] == "0001-01-01T00:00:00Z"
+
+
+def test_a_name_does_not_speak_to_the_terminal(app: FakeApp) -> None:
+    app.made.store.put(keys.sentinel("base_\x1b]0;x\x07"), b"{}")
+    for words in ([], ["--pretty"], ["--detail"]):
+        output = run(app, *words).stdout
+        assert "base_?]0;x?" in output
+        assert "\x1b" not in output

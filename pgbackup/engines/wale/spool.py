@@ -74,9 +74,11 @@ class Spool:
         parent = parent or Path(tempfile.gettempdir())
         try:
             _remove_abandoned(parent)
-            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Nobody looks at this name: a spool is seen with its lock held, or it would be taken for an abandoned one.
+            hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
+            self._lock = os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.folder = hidden.rename(parent / hidden.name.removeprefix("."))
         except OSError as exc:
             raise spool_error(parent, exc) from exc
         self._numbers = count(1)

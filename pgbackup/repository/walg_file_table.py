@@ -43,6 +43,7 @@ _MISSING: Final = """
 SELECT name FROM files WHERE level = ? AND (needed OR ?) AND part != 2 AND certain AND NOT brought
     ORDER BY name LIMIT 1000
 """
+_NAMES: Final = "SELECT name FROM files WHERE level = ? AND certain AND name > ? ORDER BY name LIMIT 1000"
 _CREATE: Final = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8192;
 CREATE TABLE files (
@@ -153,6 +154,17 @@ class WalgFileTable:
         with self._lock:
             rows = self._database.execute(_MISSING, (level, not needed_only)).fetchall()
         return (_text(name) for (name,) in rows)
+
+    def names(self, level: int) -> Iterator[str]:
+        """Every file and directory that the list of a backup names, whoever of its chain brings it."""
+        last = b""
+        while True:
+            with self._lock:
+                rows = self._database.execute(_NAMES, (level, last)).fetchall()
+            if not rows:
+                return
+            yield from (_text(name) for (name,) in rows)
+            last = rows[-1][0]
 
     def key(self, level: int) -> str:
         """The object that the list of a backup came from; empty where there is none."""

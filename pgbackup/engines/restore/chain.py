@@ -7,15 +7,19 @@ everything in the tars is restored, and nobody can say whether something is miss
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pgbackup.core.backup import Backup
+from pgbackup.core.backup import CONTROL_FILE, Backup
 from pgbackup.core.backup_chain import BrokenChain
 from pgbackup.core.catalog import Catalog
+from pgbackup.engines.restore.fetched import is_removed
 from pgbackup.engines.restore.objects import BackupObjects
 from pgbackup.errors import CorruptObject, ObjectMissing, RestoreError
 from pgbackup.repository import keys
@@ -111,6 +115,22 @@ class BackupChain:
                 f"it lists {len(missing)} files that no object of the backup brought: {names}",
                 hint="Restore another backup, and run `pgbackup verify` on this one.",
             )
+
+    def check_fetched(self, directory: Path) -> list[str]:
+        """Everything that the newest backup lists was put down by another program, which may have left it out in
+        silence. Returns what could not be checked, for people. Raises RestoreError."""
+        level = len(self.links) - 1
+        if self._table is None or not self._table.has_list(level):
+            return ["the backup has no list of its files: whether all of them are there could not be checked"]
+        names = (name for name in self._table.names(level) if name != CONTROL_FILE and not is_removed(name))
+        missing = list(islice((name for name in names if not os.path.lexists(directory / name)), _NAMED))
+        if missing:
+            raise RestoreError(
+                f"the tool put down backup {self.links[-1].backup.name} without {', '.join(missing)}",
+                detail=f"{self._table.key(level)} lists what is not there",
+                hint="PGBACKUP_ENGINE=native restores the same backup without the tool.",
+            )
+        return []
 
     def notes(self, member_bytes: int) -> list[str]:
         """What could not be checked, for people. ``member_bytes``: the content of all files that were read."""

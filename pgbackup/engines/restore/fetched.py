@@ -37,7 +37,7 @@ def place_fetched(claim: Claim, fetch: FetchInto) -> bool:
         raise RestoreError(f"the backup brought no {CONTROL_FILE}", hint="Restore another backup.")
     control.rename(folder / CONTROL_TEMPORARY)
     for path in sorted(folder.iterdir()):
-        if is_left_out(path.name) or is_left_out(f"{path.name}/"):
+        if is_removed(path.name):
             _remove(path)
         else:
             path.rename(directory / path.name)
@@ -45,6 +45,11 @@ def place_fetched(claim: Claim, fetch: FetchInto) -> bool:
     if claim.owner is not None:
         _give(directory, claim.owner)
     return True
+
+
+def is_removed(name: str) -> bool:
+    """Whether a file or directory of a backup does not stay: it would disturb the recovery."""
+    return is_left_out(name) or is_left_out(f"{name}/")
 
 
 def _check(folder: Path) -> None:

@@ -242,6 +242,7 @@ class Restore:
                 files.restore([key], threads=1, selection=link.files)
             chain.check_complete(level)
         self._progress.finish()
+        about = chain.check_fetched(directory) if fetched else chain.notes(files.member_bytes)
         link_notes = self._make_links(claim, plan.backup, files)
         if table is not None:
             table.check_complete(directory, lambda name: is_left_out(name) or is_dropped(name))
@@ -249,11 +250,10 @@ class Restore:
         check_label(directory, plan.backup, control)
         if self._request.files_only:
             complete_files(claim)
-            return [*link_notes, *files.notes(), *chain.notes(files.member_bytes)]
+            return [*link_notes, *files.notes(), *about]
         restore_command, later = self._place_wal(claim, plan, control.system_identifier)
         later_notes = make_later(claim, later)
         notes = finish(claim, plan, control, (restore_command, END_COMMAND), self._finish_options(plan.backup))
-        about = [] if fetched else chain.notes(files.member_bytes)
         return [*later_notes, *notes, *link_notes, *files.notes(), *about]
 
     def _make_links(self, claim: Claim, backup: Backup, files: DataFiles) -> list[str]:

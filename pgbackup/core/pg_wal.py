@@ -12,12 +12,7 @@ from datetime import datetime, timedelta
 
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.growth import size_text, time_left, time_text
-
-_WARNING_LEFT = timedelta(hours=24)
-_CRITICAL_LEFT = timedelta(hours=2)
-_WARNING_SHARE, _CRITICAL_SHARE = 0.5, 0.8
-_LITTLE_BYTES = 256 << 20
-_WARNING_BYTES, _CRITICAL_BYTES = 16 << 30, 64 << 30
+from pgbackup.core.held_wal import by_share, by_size, by_time_left, is_little, share_of_disk, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +63,7 @@ def pg_wal_findings(sample: PgWalSample, rate: float) -> Iterator[Finding]:
     if cause is None or cause.held_bytes <= sample.own_bytes:
         return
     left = time_left(sample.free_bytes, rate)
-    severity = max(_severities(sample, cause, left), default=None)
+    severity = worst(_severities(sample, cause, left))
     if severity is None:
         return
     text = f"pg_wal holds {size_text(sample.wal_bytes)}, because {cause.text}"
@@ -125,19 +120,15 @@ def _archiving(sample: PgWalSample) -> str:
     return f"archive_command fails at {sample.failed_wal}" if sample.failed_wal else "archive_command does not keep up"
 
 
-def _severities(sample: PgWalSample, cause: _Cause, left: timedelta | None) -> Iterator[Severity]:
+def _severities(sample: PgWalSample, cause: _Cause, left: timedelta | None) -> Iterator[Severity | None]:
     held, free = cause.held_bytes, sample.free_bytes
-    if held < _LITTLE_BYTES and (free is None or free > _LITTLE_BYTES):
+    if is_little(held, free):
         return
     if cause.bounded and (free is None or sample.wal_bytes + free > sample.keep_bytes + sample.max_bytes):
         return
     if cause.key == "archiving" and (sample.failed_wal or sample.without_command):
         yield Severity.WARNING
     if free is not None:
-        share = held / max(1, held + free)
-        if share >= _WARNING_SHARE:
-            yield Severity.CRITICAL if share >= _CRITICAL_SHARE else Severity.WARNING
-    if left is not None and left < _WARNING_LEFT:
-        yield Severity.CRITICAL if left < _CRITICAL_LEFT else Severity.WARNING
-    if held >= _WARNING_BYTES:
-        yield Severity.CRITICAL if held >= _CRITICAL_BYTES else Severity.WARNING
+        yield by_share(share_of_disk(held, free))
+    yield by_time_left(left)
+    yield by_size(held)

@@ -12,17 +12,10 @@ from datetime import datetime, timedelta
 
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.growth import GrowthSeries, size_text, time_left, time_text
+from pgbackup.core.held_wal import by_share, by_size, by_time_left, is_little, share_of_disk, worst
 
-_WARNING_LEFT = timedelta(hours=24)
-_CRITICAL_LEFT = timedelta(hours=2)
-_WARNING_SHARE = 0.5
-_CRITICAL_SHARE = 0.8
-_LITTLE_BYTES = 256 << 20
-"""Below this nothing is worth a word: a busy server has as much in flight."""
 _IN_FLIGHT_BYTES = 32 << 20
 """Two segments, which may always be on their way."""
-_WARNING_BYTES = 16 << 30
-_CRITICAL_BYTES = 64 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +80,7 @@ def slot_findings(sample: SlotSample, forecast: SlotForecast, limit_bytes: int |
             {"retained_bytes": sample.retained_bytes},
         )
         return
-    severity = max((s for s in _severities(sample, forecast, limit_bytes)), default=None)
+    severity = worst(_severities(sample, forecast, limit_bytes))
     if severity is not None:
         yield Finding(
             "slot:retention",
@@ -104,22 +97,17 @@ def slot_findings(sample: SlotSample, forecast: SlotForecast, limit_bytes: int |
         )
 
 
-def _severities(sample: SlotSample, forecast: SlotForecast, limit: int | None) -> Iterator[Severity]:
-    little = sample.retained_bytes < _LITTLE_BYTES and (sample.free_bytes is None or sample.free_bytes > _LITTLE_BYTES)
-    shares = [] if little else [*_shares_of_disk(sample)]
+def _severities(sample: SlotSample, forecast: SlotForecast, limit: int | None) -> Iterator[Severity | None]:
     if sample.retained_bytes >= _IN_FLIGHT_BYTES:
         # Limits that somebody has set count, however small: at them WAL is lost.
-        shares += _shares_of_limits(sample, limit)
-    for share in shares:
-        if share >= _WARNING_SHARE:
-            yield Severity.CRITICAL if share >= _CRITICAL_SHARE else Severity.WARNING
-    if little:
+        yield from map(by_share, _shares_of_limits(sample, limit))
+    if is_little(sample.retained_bytes, sample.free_bytes):
         return
-    for left in (forecast.until_lost, forecast.until_full):
-        if left is not None and left < _WARNING_LEFT:
-            yield Severity.CRITICAL if left < _CRITICAL_LEFT else Severity.WARNING
-    if sample.retained_bytes >= _WARNING_BYTES:
-        yield Severity.CRITICAL if sample.retained_bytes >= _CRITICAL_BYTES else Severity.WARNING
+    if sample.free_bytes is not None:
+        yield by_share(share_of_disk(sample.retained_bytes, sample.free_bytes))
+    yield by_time_left(forecast.until_lost)
+    yield by_time_left(forecast.until_full)
+    yield by_size(sample.retained_bytes)
 
 
 def _shares_of_limits(sample: SlotSample, limit: int | None) -> Iterator[float]:
@@ -128,11 +116,6 @@ def _shares_of_limits(sample: SlotSample, limit: int | None) -> Iterator[float]:
         yield sample.retained_bytes / limit
     if sample.limit_bytes:
         yield sample.retained_bytes / sample.limit_bytes
-
-
-def _shares_of_disk(sample: SlotSample) -> Iterator[float]:
-    if sample.free_bytes is not None:
-        yield sample.retained_bytes / max(1, sample.retained_bytes + sample.free_bytes)
 
 
 def _summary(sample: SlotSample, forecast: SlotForecast) -> str:

@@ -1,8 +1,10 @@
-"""A keyring of the ``gpg`` program with keys of its own, and messages to them as WAL-E makes them."""
+"""A keyring of the ``gpg`` program with keys of its own, and messages to them as WAL-E and as WAL-G make them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 RSA, CURVE = "rsa@example.org", "curve@example.org"
 
@@ -46,6 +51,41 @@ class Keyring:
     def encrypt(self, data: bytes, *recipients: str) -> bytes:
         """As WAL-E does: ``gpg -e -z 0 -r KEY``."""
         return self.gpg("-e", "-z", "0", *(word for name in recipients for word in ("-r", name)), data=data)
+
+    def encrypt_as_wal_g(self, data: bytes, recipient: str) -> bytes:
+        """The same in the shape of go-crypto's: the data is marked as text, and lies in parts of growing length."""
+        message = self.encrypt(b"", recipient)
+        second = 3 + int.from_bytes(message[1:3], "big")  # behind the session key packet
+        assert message[0] == 0x85
+        command = ["gpg", "--homedir", str(self.folder), "--batch", "--show-session-key", "--decrypt"]
+        shown = subprocess.run(command, input=message, capture_output=True, check=True).stderr
+        found = re.search(rb"session key: '9:([0-9A-F]{64})'", shown)
+        assert found is not None, shown
+        literal = b"\xcb" + in_parts(b"u\0" + bytes(4) + data)
+        return message[:second] + b"\xd2" + in_parts(b"\1" + _protected(bytes.fromhex(found[1].decode()), literal))
+
+
+def in_parts(body: bytes) -> bytes:
+    """The body of a packet in the new format, with partial lengths of 512 bytes and more."""
+    out, power = b"", 9
+    while len(body) > 1 << power:
+        out += bytes((0xE0 | power,)) + body[: 1 << power]
+        body, power = body[1 << power :], min(power + 1, 15)
+    return out + b"\xff" + len(body).to_bytes(4, "big") + body
+
+
+def _protected(key: bytes, packets: bytes) -> bytes:
+    """Encrypted with AES in CFB mode, with a random begin and the code of RFC 4880, section 5.13, at its end."""
+    begin = os.urandom(16)
+    plain = begin + begin[-2:] + packets + b"\xd3\x14"
+    plain += hashlib.sha1(plain, usedforsecurity=False).digest()
+    block = Cipher(AES(key), ECB()).encryptor()
+    out, last = bytearray(), bytes(16)
+    for at in range(0, len(plain), 16):
+        piece = plain[at : at + 16]
+        last = bytes(left ^ right for left, right in zip(piece, block.update(last), strict=False))
+        out += last
+    return bytes(out)
 
 
 @contextmanager

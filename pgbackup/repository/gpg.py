@@ -3,7 +3,8 @@
 The secret key is the one in gpg's keyring (GNUPGHOME, or ~/.gnupg of whoever runs us). Content streams through the
 program; it shows bytes before it has checked the message's integrity code, so the end of our stream comes only after
 the program said, by status line and exit status, that the whole message was decrypted and its code was right (GnuPG's
-doc/DETAILS: DECRYPTION_OKAY and GOODMDC, which GnuPG 2.3 and later say for OCB as well).
+doc/DETAILS: DECRYPTION_OKAY and GOODMDC, which GnuPG 2.3 and later say for OCB as well). It takes the encryption off
+and no more (--unwrap): what is in the message is read in openpgp_literal.py.
 
 Everything happens in the caller's thread, with bounded buffers. The program has a process group of its own, so that a
 Ctrl-C of the terminal is ours to handle, and is killed as soon as nobody reads on. It never asks for a passphrase:
@@ -23,6 +24,7 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from pgbackup.errors import CorruptObject, ToolError
+from pgbackup.repository.openpgp_literal import LiteralProblem, literal_content
 
 _READ_BYTES: Final = 256 << 10
 _SILENCE_SECONDS: Final = 120.0
@@ -50,7 +52,12 @@ def decrypted(key: str, stored: Iterator[bytes]) -> Iterator[bytes]:
             hint="Install gnupg, and import the secret key for the user that runs pgbackup.",
         )
     with _Run(program, key) as run:
-        yield from run.plaintext(stored)
+        try:
+            yield from literal_content(run.unwrapped(stored))
+        except LiteralProblem as exc:
+            if run.has_ended:
+                run.check()  # why it ended early says the program best
+            raise CorruptObject(key, str(exc)) from exc
         run.check()
 
 
@@ -64,7 +71,7 @@ class _Run:
         status_read, status_write = os.pipe()
         command = [
             program, "--batch", "--no-tty", "--pinentry-mode", "error",
-            "--status-fd", str(status_write), "--decrypt",
+            "--status-fd", str(status_write), "--unwrap", "--decrypt",
         ]  # fmt: skip
         try:
             self._process = subprocess.Popen(
@@ -83,6 +90,8 @@ class _Run:
         self._stdout = self._process.stdout.fileno()
         self._outputs = (self._stdout, self._process.stderr.fileno(), status_read)
         self._status_read = status_read
+        self.has_ended = False
+        """Whether the program has closed its output."""
 
     def __enter__(self) -> _Run:
         return self
@@ -98,8 +107,8 @@ class _Run:
         os.close(self._status_read)
         self._process.wait()
 
-    def plaintext(self, stored: Iterator[bytes]) -> Iterator[bytes]:
-        """Feed the message and hand on what comes out, until the program closes its output."""
+    def unwrapped(self, stored: Iterator[bytes]) -> Iterator[bytes]:
+        """Feed the message and hand on the packets in it, until the program closes its output."""
         with selectors.DefaultSelector() as selector:
             for descriptor in (self._stdin.fileno(), *self._outputs):
                 os.set_blocking(descriptor, False)
@@ -125,6 +134,7 @@ class _Run:
                     if not data:
                         selector.unregister(selected.fd)
                         if selected.fd == self._stdout:
+                            self.has_ended = True
                             return
                     elif selected.fd == self._stdout:
                         yield data
@@ -143,7 +153,9 @@ class _Run:
                 self._drain(descriptor)
         lines = [line[9:].split() for line in self._status.decode("utf-8", "replace").splitlines()]
         words = [line[0] for line in lines if line]
-        if code == 0 and "DECRYPTION_OKAY" in words and "GOODMDC" in words and words.count("PLAINTEXT") == 1:
+        # PLAINTEXT: something in the message was not encrypted.
+        proven = words.count("DECRYPTION_OKAY") == words.count("GOODMDC") == 1
+        if code == 0 and proven and "PLAINTEXT" not in words:
             return
         self._refuse(code, words)
 

@@ -1,9 +1,11 @@
 """The real wal-g, where there is one on PATH, over repositories that pgbackup made: it lists, fetches, verifies and
-plans deletions, and a server that it restored has the rows. Rules without the program: tests/walg."""
+plans deletions, and a server that it restored has the rows; and pgbackup over what it stored. Rules without the
+program: tests/walg."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -15,7 +17,11 @@ from typing import Any
 import pytest
 
 from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository import keys
+from pgbackup.repository.codec import Codec, Compression, read_key
+from pgbackup.storage.file import FileStore
 from tests.fix_app import MakeProgram, Program, wait_shipped
+from tests.fix_gpg import RSA, Keyring
 from tests.fix_postgres import ServerFactory
 from tests.server_commands import archive, words
 
@@ -145,6 +151,30 @@ def test_wal_g_takes_what_pgbackup_writes(
 
     restored = recovered(walg, make_server, server, "LATEST", target=make_server.new_directory("by-walg"))
     assert restored.execute("SELECT count(*), sum(n) FROM t") == [(rows, rows * (rows + 1) // 2)]
+
+
+@pytest.mark.not_for_walg("what is stored is no WAL")
+@pytest.mark.parametrize("encryption", ["none", "libsodium", "openpgp"])
+@pytest.mark.parametrize("method", ["lz4", "zstd", "lzma", "none"])
+def test_pgbackup_reads_what_wal_g_stores(method: str, encryption: str, own_keyring: Keyring, tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "repository")
+    codec = Codec(Compression("zstd", 1), read_key(KEY, "none") if encryption == "libsodium" else None)
+    walg = WalG({"PATH": os.environ["PATH"], "HOME": str(tmp_path), "WALG_COMPRESSION_METHOD": method})
+    walg.env["WALG_FILE_PREFIX"] = str(tmp_path / "repository")
+    if encryption == "libsodium":
+        walg.env["WALG_LIBSODIUM_KEY"] = KEY
+    elif encryption == "openpgp":
+        (tmp_path / "key").write_bytes(own_keyring.gpg("--armor", "--export-secret-keys", RSA))
+        walg.env["WALG_PGP_KEY_PATH"] = str(tmp_path / "key")
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "pg_wal" / "archive_status").mkdir(parents=True)
+    for number, content in enumerate((os.urandom(3_000_000), b"\r\n" * 500_000, b"1\t0/2000000\tno reason\n")):
+        path = tmp_path / "pg_wal" / f"{number + 1:024X}"
+        path.write_bytes(content)
+        walg("wal-push", path)
+        [info] = store.list(keys.WAL + path.name)
+        with store.open_read(info.key) as stored, codec.open(info.key, stored) as stream:
+            assert stream.read() == content
 
 
 def test_a_prefix_goes_from_wal_g_to_pgbackup_and_back(

@@ -49,6 +49,22 @@ def test_a_message_is_read_whatever_is_configured(own_keyring: Keyring, recipien
     assert not children()
 
 
+@pytest.mark.parametrize("codec", [ZSTD, SECRET], ids=["without-key", "with-key"])
+def test_data_that_is_marked_as_text_is_taken_as_it_is(own_keyring: Keyring, codec: Codec) -> None:
+    """WAL-G marks all that it encrypts as text, and gpg drops the carriage returns of text."""
+    content = os.urandom(200_000)
+    stored = ZSTD.encode(content)
+    message = own_keyring.encrypt_as_wal_g(stored, RSA)
+    assert b"\r" in stored
+    assert own_keyring.gpg("-d", data=message) != stored
+    assert codec.decode(NAME, message) == content
+    raw = b"\r\n" * 1000 + content + b"\r"
+    assert codec.decode(NAME.removesuffix(".zst"), own_keyring.encrypt_as_wal_g(raw, RSA)) == raw
+    for bad in (message[:-30], message[:-1] + bytes((message[-1] ^ 1,))):
+        with pytest.raises(CorruptObject):
+            codec.decode(NAME, bad)
+
+
 def test_every_object_is_read_by_what_it_is(own_keyring: Keyring) -> None:
     """One prefix: WAL-E's gpg, our libsodium, and what has no encryption only where that was allowed."""
     for _ in range(300):

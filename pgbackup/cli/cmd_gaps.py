@@ -48,13 +48,13 @@ def acknowledge(app: App, *, names: tuple[str, ...], everything: bool, comment: 
         gaps = read_gaps(store)
         if not gaps:
             require_begun(store)
-        chosen = list(gaps) if everything else [_find(gaps, name) for name in names]
+        chosen = list(gaps) if everything else [gap for name in names for gap in _find(gaps, name)]
         for gap in chosen:
             acknowledge_gap(store, gap, moment=datetime.now(UTC), by=f"{_user()}@{app.settings.host}", comment=comment)
     if as_json:
-        emit_json({"acknowledged": [gap.name for gap in chosen]})
+        emit_json({"acknowledged": list(dict.fromkeys(gap.name for gap in chosen))})
     else:
-        click.echo("acknowledged: " + (", ".join(gap.name for gap in chosen) or "nothing"))
+        click.echo("acknowledged: " + (", ".join(dict.fromkeys(gap.name for gap in chosen)) or "nothing"))
 
 
 def _list(app: App, *, as_json: bool) -> None:
@@ -93,9 +93,10 @@ def _fields(gap: KnownGap) -> dict[str, object]:
     }
 
 
-def _find(gaps: tuple[KnownGap, ...], name: str) -> KnownGap:
-    found = next((gap for gap in gaps if gap.name.upper() == name.upper()), None)
-    if found is None:
+def _find(gaps: tuple[KnownGap, ...], name: str) -> list[KnownGap]:
+    """The gaps of a name: more than one where streaming could not go on after the first, and had to begin later yet."""
+    found = [gap for gap in gaps if gap.name.upper() == name.upper()]
+    if not found:
         known = ", ".join(gap.name for gap in gaps) or "none"
         raise ConfigError(f"there is no gap {name}", hint=f"Known gaps: {known}.")
     return found

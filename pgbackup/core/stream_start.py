@@ -3,15 +3,20 @@
 The slot only keeps WAL; it never chooses the start: a slot made after a failover would leave a hole, and slots can
 move backwards. What the repository holds decides, along the path of the server's timeline: streaming goes on at the
 segment in which contiguous WAL ends. The candidates are tried in order; only when the server refuses one (it no
-longer has that WAL) is the next one a gap.
+longer has that WAL) does the next one leave a gap.
+
+Holes between what is stored are asked for as well, while they matter: one that the ledger of gaps knows was refused
+before, and what lies before the newest base backup expiry may have made (of a permanent backup it keeps little WAL).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
-from pgbackup.core.catalog import Catalog
+from pgbackup.core.catalog import Catalog, Gap
+from pgbackup.core.known_gaps import gap_of
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory
 
@@ -20,12 +25,20 @@ _RUNS_LOOKED_AT = 3
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """Stream ``timeline`` from ``lsn`` (a segment's start). ``gap_from`` is where the repository's WAL ended, when
-    starting here leaves a hole; None when it does not."""
+    """Stream ``timeline`` from ``lsn`` (a segment's start). ``gaps``: what is lost when starting here."""
 
     timeline: int
     lsn: Lsn
-    gap_from: Lsn | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """WAL without a hole: from ``begin``, to where ``timeline`` goes on at ``end``; both segments' starts."""
+
+    begin: Lsn
+    timeline: int
+    end: Lsn
 
 
 def plan_stream_start(
@@ -38,24 +51,49 @@ def plan_stream_start(
     stored: then a timeline ends for us with the segment before its fork's, which is the next timeline's.
     """
     size = catalog.segment_bytes
-    ends = _run_ends(catalog, history, pieces=pieces)
-    if restart_lsn is not None:
-        kept = restart_lsn // size * size
-        before = [end for end in ends if end.lsn < kept]
-        ends = before[-1:] + [end for end in ends if end.lsn >= kept]
-    fallback = restart_lsn if restart_lsn is not None else redo_lsn
-    start = Lsn(fallback // size * size)
-    gap = ends[-1].lsn if ends and ends[-1].lsn < start else None
-    last = StreamStart(_timeline_at(history, start, size), start, gap)
-    starts = [end for end in ends if end.lsn <= start or restart_lsn is None or end is ends[-1]]
-    for index in range(1, len(starts)):
-        starts[index] = StreamStart(starts[index].timeline, starts[index].lsn, starts[index - 1].lsn)
-    if not any(s.lsn == last.lsn and s.timeline == last.timeline for s in starts):
-        starts.append(last)
+    runs = _runs(catalog, history, pieces=pieces)
+    kept = None if restart_lsn is None else Lsn(restart_lsn // size * size)
     redo = Lsn(redo_lsn // size * size)
-    if redo > starts[-1].lsn:
-        starts.append(StreamStart(_timeline_at(history, redo, size), redo, starts[-1].lsn))
-    return starts
+    holes = list(_holes(runs, catalog, history, kept))
+    starts = {hole.start: hole.timeline for hole in holes}
+    if runs:
+        starts[runs[-1].end] = runs[-1].timeline
+    end = runs[-1].end if runs else Lsn(0)
+    if kept is not None and (kept > end or any(hole.start < kept < hole.end for hole in holes)):
+        starts[kept] = _timeline_at(history, kept, size)
+    if redo > max(starts, default=Lsn(0)) or not starts:
+        starts[redo] = _timeline_at(history, redo, size)
+    # Where nothing is stored yet, WAL is lost that the slot should have kept.
+    behind = Gap(0, end if runs else kept if kept is not None else redo, max(starts))
+    return [
+        StreamStart(timeline, lsn, tuple(_lost_before(lsn, timeline, [*holes, behind])))
+        for lsn, timeline in sorted(starts.items())
+    ]
+
+
+def _holes(runs: list[_Run], catalog: Catalog, history: TimelineHistory, kept: Lsn | None) -> Iterator[Gap]:
+    """The holes between runs that are asked for: those of which the slot keeps something, and those after the newest
+    base backup that are not in the ledger."""
+    newest = _newest_backup(catalog, history)
+    ledger = [gap for gap in catalog.known_gaps if history.holds(gap.timeline, gap.end)]
+    for run, later in pairwise(runs):
+        known = gap_of(ledger, SegmentName.containing(run.timeline, run.end, catalog.segment_bytes))
+        if known is not None and known.end >= later.begin:
+            continue
+        if later.begin > newest or (kept is not None and later.begin > kept):
+            yield Gap(run.timeline, run.end, later.begin)
+
+
+def _newest_backup(catalog: Catalog, history: TimelineHistory) -> Lsn:
+    """Where the newest backup on the path begins, of those that can be restored; 0 when there is none."""
+    on_path = (b for b in catalog.backups if history.holds(b.timeline, b.stop_lsn))
+    return max((b.start_lsn for b in on_path if not catalog.why_not_restorable(b)), default=Lsn(0))
+
+
+def _lost_before(lsn: Lsn, timeline: int, holes: Iterable[Gap]) -> Iterator[Gap]:
+    for hole in holes:
+        if hole.start < lsn:
+            yield Gap(timeline, hole.start, min(hole.end, lsn))
 
 
 def with_comparison(starts: list[StreamStart], catalog: Catalog) -> list[StreamStart]:
@@ -72,38 +110,38 @@ def with_comparison(starts: list[StreamStart], catalog: Catalog) -> list[StreamS
     return [StreamStart(first.timeline, Lsn((number - 1) * catalog.segment_bytes)), *starts]
 
 
-def _run_ends(catalog: Catalog, history: TimelineHistory, *, pieces: bool) -> list[StreamStart]:
-    """The ends of the newest unbroken runs along a path, oldest first."""
+def _runs(catalog: Catalog, history: TimelineHistory, *, pieces: bool) -> list[_Run]:
+    """The newest unbroken runs along a path, on the last timeline that has any, oldest first."""
     size = catalog.segment_bytes
-    ends: list[StreamStart] = []
     for timeline, begin, fork in reversed(history.path()):
-        for number in _ends_on(catalog, timeline, begin, fork):
-            lsn = Lsn(number * size)
-            if fork is not None and _reaches(catalog, timeline, number, fork, pieces=pieces):
-                ends.append(_at_fork(history, fork, size))
-            else:
-                ends.append(StreamStart(timeline, lsn))
-            if len(ends) == _RUNS_LOOKED_AT:
-                break
-        if ends:
-            break
-    unique = {(end.timeline, end.lsn): end for end in ends}
-    return sorted(unique.values(), key=lambda end: (end.lsn, end.timeline))
+        runs = []
+        for first, end in _runs_on(catalog, timeline, begin, fork)[-_RUNS_LOOKED_AT:]:
+            at = StreamStart(timeline, Lsn(end * size))
+            if fork is not None and _reaches(catalog, timeline, end, fork, pieces=pieces):
+                at = _at_fork(history, fork, size)
+            runs.append(_Run(Lsn(first * size), at.timeline, at.lsn))
+        if runs:
+            return runs
+    return []
 
 
-def _ends_on(catalog: Catalog, timeline: int, begin: Lsn, fork: Lsn | None) -> Iterator[int]:
-    """Numbers of the first missing segments after each run on a timeline, newest first."""
+def _runs_on(catalog: Catalog, timeline: int, begin: Lsn, fork: Lsn | None) -> list[tuple[int, int]]:
+    """The runs on a timeline: the first number, and the first that is missing; an open segment behind a hole is one."""
     size = catalog.segment_bytes
     first = begin // size
     last = fork // size if fork is not None else None
-    numbers = [n for n in catalog.segments.get(timeline, ()) if n >= first and (last is None or n <= last)]
-    tails = [s.number for s in catalog.tails if s.timeline == timeline and s.number >= first]
-    known = set(numbers)
-    if tails and max(tails) not in known and (max(tails) - 1 not in known):
-        yield max(tails)
-    for number in sorted(known, reverse=True):
-        if number + 1 not in known:
-            yield number + 1
+    runs: list[tuple[int, int]] = []
+    for number in catalog.segments.get(timeline, ()):
+        if number < first or (last is not None and number > last):
+            continue
+        if runs and runs[-1][1] == number:
+            runs[-1] = runs[-1][0], number + 1
+        else:
+            runs.append((number, number + 1))
+    tail = max((s.number for s in catalog.tails if s.timeline == timeline and s.number >= first), default=None)
+    if tail is not None and (not runs or tail > runs[-1][1]):
+        runs.append((tail, tail))
+    return runs
 
 
 def _reaches(catalog: Catalog, timeline: int, number: int, fork: Lsn, *, pieces: bool) -> bool:

@@ -13,13 +13,13 @@ import logging
 import random
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pgbackup.core.branches import branch_problems
-from pgbackup.core.catalog import Catalog
+from pgbackup.core.catalog import Catalog, Gap
 from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.stream_start import StreamStart, plan_stream_start, with_comparison
@@ -218,8 +218,6 @@ class WalReceiver:
     ) -> None:
         """Stream from the first place that the server still has; every later one leaves a gap."""
         for index, start in enumerate(starts):
-            if start.gap_from is not None:
-                _log.error("WAL from %s to %s is lost: it is not in the repository", start.gap_from, start.lsn)
             try:
                 self._stream(start, catalog, facts, history, stop)
                 return
@@ -227,7 +225,7 @@ class WalReceiver:
                 position = self._progress.get()
                 if (position.began == start.lsn and position.received > start.lsn) or index == len(starts) - 1:
                     raise
-                needed = starts[index + 1].gap_from is not None
+                needed = bool(starts[index + 1].gaps)
                 _log.log(logging.WARNING if needed else logging.INFO, "the server no longer has WAL from %s", start.lsn)
 
     def _stream(
@@ -240,8 +238,7 @@ class WalReceiver:
                 raise PostgresError(f"timeline {start.timeline} ended at {end.switch_lsn}, before {start.lsn}")
             first = SegmentName.containing(start.timeline, start.lsn, facts.segment_bytes)
             _log.info("streaming WAL of timeline %d from %s", start.timeline, start.lsn)
-            if start.gap_from is not None:
-                self._record_gap(start.timeline, start.gap_from, start.lsn)
+            self._record_gaps(start.gaps)
             session = WalSession(
                 connection=connection,
                 store=self._store,
@@ -261,12 +258,15 @@ class WalReceiver:
         finally:
             connection.close()
 
-    def _record_gap(self, timeline: int, begin: Lsn, end: Lsn) -> None:
+    def _record_gaps(self, gaps: Sequence[Gap]) -> None:
         """Nothing that comes after a gap can be recovered before the next base backup: it is recorded first."""
         reason = f"the server had removed it before it was shipped; slot {self._options.slot} was {self._slot_state}"
-        if record_gap(self._store, KnownGap(timeline, begin, end, datetime.now(UTC), reason)):
-            _log.error("recorded the gap from %s to %s: a base backup is needed", begin, end)
-        self._on_gap()
+        now = datetime.now(UTC)
+        new = [gap for gap in gaps if record_gap(self._store, KnownGap(gap.timeline, gap.start, gap.end, now, reason))]
+        for gap in new:
+            _log.error("WAL from %s to %s is lost: recorded the gap, a base backup is needed", gap.start, gap.end)
+        if new:
+            self._on_gap()
 
     def _connect(self) -> ReplicationConnection:
         return ReplicationConnection.connect(self._options.conninfo, application_name=self._options.application_name)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from pgbackup.core.catalog import Catalog
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog, Gap
+from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.stream_start import StreamStart, plan_stream_start, with_comparison
 from pgbackup.core.timeline import Ancestor, TimelineHistory
+from tests.made_catalog import backup
 
 MIB16 = 16 << 20
 ONE = TimelineHistory(1)
@@ -18,6 +24,15 @@ def lsn(segment: int, offset: int = 0) -> Lsn:
 def catalog(segments: dict[int, list[int]], tails: dict[tuple[int, int], int] | None = None) -> Catalog:
     named = {SegmentName(t, n, MIB16): end for (t, n), end in (tails or {}).items()}
     return Catalog(MIB16, segments=segments, tails=named)
+
+
+def backup_at(segment: int, **more: bool) -> Backup:
+    begin = lsn(segment, 40)
+    return replace(backup(0, 0, **more), name=f"base_{segment}", start_lsn=begin, stop_lsn=Lsn(begin + 300))
+
+
+def known_gap(begin: int, end: int) -> KnownGap:
+    return KnownGap(1, lsn(begin), lsn(end), datetime(2026, 3, 1, tzinfo=UTC), "the server had removed it")
 
 
 def test_empty_repository_starts_where_the_slot_keeps_wal() -> None:
@@ -46,13 +61,48 @@ def test_a_hole_left_by_a_crash_is_filled_first() -> None:
 
 def test_a_lost_slot_is_a_gap_only_if_the_server_refuses_the_old_place() -> None:
     starts = plan_stream_start(catalog({1: [3, 4]}), ONE, lsn(9, 5), lsn(9, 5))
-    assert starts == [StreamStart(1, lsn(5)), StreamStart(1, lsn(9), gap_from=lsn(5))]
+    assert starts == [StreamStart(1, lsn(5)), StreamStart(1, lsn(9), (Gap(1, lsn(5), lsn(9)),))]
 
 
-def test_old_permanent_gaps_are_not_asked_for_again() -> None:
-    starts = plan_stream_start(catalog({1: [3, 4, 9, 10]}), ONE, lsn(11), lsn(11, 5))
-    assert starts[0].lsn in (lsn(5), lsn(11))
-    assert StreamStart(1, lsn(11), gap_from=lsn(5)) in starts or StreamStart(1, lsn(11)) in starts
+def test_a_gap_that_is_in_the_ledger_is_not_asked_for_again() -> None:
+    """Each restart would record it anew, as long as all that was stored since, and take a base backup."""
+    have = replace(catalog({1: [3, 4, 9, 10]}, {(1, 5): 700, (1, 11): 5}), known_gaps=(known_gap(5, 9),))
+    assert plan_stream_start(have, ONE, lsn(11, 5), lsn(11)) == [StreamStart(1, lsn(11))]
+
+
+def test_what_is_stored_after_a_hole_is_not_lost() -> None:
+    starts = plan_stream_start(catalog({1: [3, 4, 9, 10]}), ONE, lsn(11, 5), lsn(11))
+    assert starts == [StreamStart(1, lsn(5)), StreamStart(1, lsn(11), (Gap(1, lsn(5), lsn(9)),))]
+
+
+def test_everything_that_was_passed_over_is_lost() -> None:
+    starts = plan_stream_start(catalog({1: [3, 4, 9, 10]}), ONE, lsn(13, 5), lsn(15))
+    holes = Gap(1, lsn(5), lsn(9)), Gap(1, lsn(11), lsn(13))
+    assert starts[1:3] == [
+        StreamStart(1, lsn(11), holes[:1]),
+        StreamStart(1, lsn(13), holes),
+    ]
+    assert starts[3] == StreamStart(1, lsn(15), (holes[0], Gap(1, lsn(11), lsn(15))))
+
+
+def test_what_the_slot_still_keeps_of_a_hole_is_filled() -> None:
+    starts = plan_stream_start(catalog({1: [3, 6]}), ONE, lsn(5), lsn(6, 10))
+    assert [start.lsn for start in starts] == [lsn(4), lsn(5), lsn(7)]
+    assert starts[1].gaps == (Gap(1, lsn(4), lsn(5)),)
+
+
+def test_wal_that_expiry_took_from_behind_a_permanent_backup_is_not_asked_for() -> None:
+    """Such a backup keeps no more WAL than it needs; all after it would be called lost at each start."""
+    backups = (backup_at(3, permanent=True), backup_at(9))
+    have = replace(catalog({1: [3, 9, 10]}, {(1, 11): 5}), backups=backups)
+    assert plan_stream_start(have, ONE, lsn(11, 5), lsn(11)) == [StreamStart(1, lsn(11))]
+
+
+def test_a_gap_of_another_branch_says_nothing_of_ours() -> None:
+    elsewhere = replace(known_gap(4, 9), timeline=2)
+    have = replace(catalog({1: [3, 4, 9, 10]}), known_gaps=(elsewhere,))
+    starts = plan_stream_start(have, ONE, lsn(11, 5), lsn(11))
+    assert [start.lsn for start in starts] == [lsn(5), lsn(11)]
 
 
 def test_after_a_failover_the_old_timeline_is_finished_first() -> None:

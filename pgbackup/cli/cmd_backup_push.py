@@ -1,12 +1,13 @@
 """``pgbackup backup-push``: `pgbackup backup` in the words of WAL-E and WAL-G.
 
 The one option that both spell alike and mean differently is ``-p``: WAL-G's is permanent, WAL-E's takes a number of
-workers. A number behind it tells them apart, for a data directory is an absolute path.
+workers. A number right behind it tells them apart, for a data directory is an absolute path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,34 @@ from pgbackup.errors import ConfigError
 if TYPE_CHECKING:
     from pgbackup.app import App
 
+_NUMBER = re.compile(r"[0-9]+")
+_POOL_SIZE = re.compile(r"-p([0-9]+)")
 _FULL = "base backups are full ones"
 _COMPOSED = "how files are spread over the parts makes no difference to a restore"
 _NO_USER_DATA = "user data is not kept with a backup; `pgbackup backup --label` keeps a text"
 
 
-@click.command("backup-push")
+class _BothDialects(click.Command):
+    """Reads WAL-E's ``-p N`` and ``-pN`` as its long form, before or behind PGDATA."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_spelt_out(args)))
+
+
+def _spelt_out(args: Sequence[str]) -> Iterator[str]:
+    rest = iter(args)
+    for word in rest:
+        if word == "--":
+            yield from (word, *rest)
+        elif joined := _POOL_SIZE.fullmatch(word):
+            yield f"--pool-size={joined[1]}"
+        elif word == "-p" and (following := next(rest, None)) is not None:
+            yield from (f"--pool-size={following}",) if _NUMBER.fullmatch(following) else ("-p", following)
+        else:
+            yield word
+
+
+@click.command("backup-push", cls=_BothDialects)
 @click.argument("words", nargs=-1, metavar="[PGDATA]")
 @click.option("-p", "--permanent", is_flag=True, help="Never expire it, nor the WAL that it needs.")
 @click.option("--cluster-read-rate-limit", "rate", type=click.IntRange(1), metavar="BYTES", help="Bytes per second.")
@@ -49,25 +72,15 @@ def command(app: App, *, words: Sequence[str], permanent: bool, rate: int | None
     """
     from pgbackup.cli.progress import open_progress
 
-    pgdata, permanent = _sort_out(words, permanent=permanent)
-    if pgdata is not None:
-        _check_pgdata(app, pgdata)
+    if len(words) > 1:
+        raise click.UsageError(f"more than one data directory: {' '.join(words)}.")
+    if words:
+        _check_pgdata(app, Path(words[0]))
     tell_unused()
     result = app.take_backup(label="", permanent=permanent, progress=open_progress(), max_rate=rate)
     word = "Wrote backup with name" if result.new else "Nothing new to back up since"
     click.echo(f"{word} {result.name}", err=True)
     warn_of_damage(result)
-
-
-def _sort_out(words: Sequence[str], *, permanent: bool) -> tuple[Path | None, bool]:
-    """PGDATA, and whether ``-p`` was WAL-G's. Raises click.UsageError."""
-    rest = list(words)
-    if permanent and rest and rest[0].isdecimal():
-        rest.pop(0)
-        permanent = False
-    if len(rest) > 1:
-        raise click.UsageError(f"more than one data directory: {' '.join(rest)}.")
-    return (Path(rest[0]) if rest else None), permanent
 
 
 def _check_pgdata(app: App, pgdata: Path) -> None:

@@ -6,6 +6,7 @@ segment's name instead of a backup's is WAL-E's. Without ``--confirm`` nothing i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,10 +18,11 @@ from pgbackup.cli.cmd_expire import OpensExpiry
 from pgbackup.cli.expiry_output import expiry_document, print_plan, print_removed, print_report, raise_refusal
 from pgbackup.cli.output import emit_json, json_option, size_text
 from pgbackup.cli.their_options import harmless, refused, target_storage, tell_unused
-from pgbackup.core.retention_request import Before, Chain, NotDeletable, Retain, oldest_to_keep, policy_for
+from pgbackup.core.retention_request import Before, Chain, NotDeletable, Retain, oldest_to_keep, policy_for, starts_in
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
+    from pgbackup.core.backup import Backup
     from pgbackup.engines.expire.everything import Everything
     from pgbackup.engines.expire.expire import ExpiryRequest, Look
 
@@ -31,6 +33,8 @@ _NOT_HERE = {
     "old-versions": "there are no backups of older layouts to remove",
 }
 _NAME = "base_"
+_COUNT = re.compile(r"[0-9]{1,18}")
+"""WAL-G's is a 64-bit number; Python's int() raises for thousands of digits."""
 
 
 @click.command("delete")
@@ -73,8 +77,8 @@ def _parse(words: Sequence[str], after: str | None, now: datetime) -> Retain | B
     if mode not in ("retain", "before") or len(rest) != 1:
         raise click.UsageError(f"{_USAGE}.")
     if mode == "retain":
-        if not rest[0].isdecimal() or int(rest[0]) < 1:
-            raise click.UsageError(f"retain {rest[0]}: how many backups to keep is a whole number from 1.")
+        if not _COUNT.fullmatch(rest[0]) or int(rest[0]) < 1:
+            raise click.UsageError(f"retain {rest[0][:40]}: how many backups to keep is a whole number from 1.")
         return Retain(int(rest[0]), chain, None if after is None else _point(after, now))
     if chain == "FULL" or after is not None:
         raise click.UsageError(f"{_USAGE}.")
@@ -136,12 +140,21 @@ def _look(request: ExpiryRequest, wanted: Retain | Before) -> tuple[ExpiryReques
         raise CheckFailed(f"nothing is removed: {exc}", hint=exc.hint) from exc
     if oldest is None:
         return None
+    _tell_what_a_segment_means(wanted, oldest)
     policy = policy_for(catalog, oldest, min_restorable=request.policy.min_restorable)
     request = replace(request, policy=policy)
     seen = look(request)
     if not any(verdict.keep and verdict.backup.name == oldest.name for verdict in seen.plan.backups):
         raise CheckFailed("nothing is removed: the repository has changed meanwhile", hint="Give the command again.")
     return request, seen
+
+
+def _tell_what_a_segment_means(wanted: Retain | Before, oldest: Backup) -> None:
+    from pgbackup.core.lsn import is_segment_name
+
+    point = wanted.point if isinstance(wanted, Before) else None
+    if isinstance(point, str) and is_segment_name(point) and not starts_in(oldest, point):
+        click.echo(f"no backup starts in {point}: {oldest.name} stays, for a restore to there needs it", err=True)
 
 
 def _delete_everything(app: OpensExpiry, words: Sequence[str], *, confirm: bool, as_json: bool) -> None:

@@ -14,10 +14,11 @@ from typing import Literal
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.lsn import is_segment_name
 from pgbackup.core.retention_policy import RetentionPolicy, newest_first, time_of
 
 Chain = Literal["as named", "FULL", "FIND_FULL"]
-_SEGMENT_DIGITS = 24
+_SEGMENT_DIGITS, _TIMELINE_DIGITS = 24, 8
 
 
 class NotDeletable(ValueError):
@@ -40,7 +41,10 @@ class Retain:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """Remove everything before a backup, by its name or its segment, or before the first backup from a moment on."""
+    """Remove everything before a backup, by its name, before the first backup from a moment on, or before a segment.
+
+    A segment is WAL-E's word, and no backup need start in it: the last one before it stays, for what follows needs it.
+    """
 
     point: str | datetime
     chain: Chain = "as named"
@@ -56,8 +60,11 @@ def oldest_to_keep(catalog: Catalog, request: Retain | Before) -> Backup | None:
         if len(counted) < request.count:
             return None
         found = counted[request.count - 1]
-        if request.after is not None and (other := _at(catalog, restorable, request.after)) is not None:
-            found = max(found, other, key=restorable.index)
+        if request.after is not None:
+            other = _at(catalog, restorable, request.after)
+            if other is None and isinstance(request.after, str):
+                return None
+            found = max(found, other or found, key=restorable.index)
     if found is None or found.delta_of is None:
         return found
     if request.chain != "FIND_FULL":
@@ -74,17 +81,39 @@ def policy_for(catalog: Catalog, oldest: Backup, *, min_restorable: int) -> Rete
     return RetentionPolicy(restorable.index(oldest) + 1, timedelta(0), min_restorable=min_restorable)
 
 
+def starts_in(backup: Backup, segment: str) -> bool:
+    """Whether the backup begins in the segment of that name."""
+    return _first_segment(backup) == segment
+
+
 def _at(catalog: Catalog, restorable: Sequence[Backup], point: str | datetime) -> Backup | None:
-    """The backup that a name or segment means; the first one from a moment on, or None."""
+    """The backup that a name means; the first one from a moment on, the last one up to a segment, or None."""
     if isinstance(point, datetime):
         return next((b for b in reversed(restorable) if time_of(b) >= point), None)
-    names = [point, f"base_{point}"] if len(point) == _SEGMENT_DIGITS else [point]
-    found = next((b for b in catalog.backups if b.name in names or b.name.partition("_D_")[0] in names), None)
+    if is_segment_name(point):
+        found = next((b for b in catalog.backups if starts_in(b, point)), None)
+        if found is None:
+            return next((b for b in restorable if _is_up_to(_first_segment(b), point)), None)
+    else:
+        found = next((b for b in catalog.backups if point in (b.name, b.name.partition("_D_")[0])), None)
     if found is None:
-        raise NotDeletable(f"there is no backup {point}", "pgbackup backup-list shows the names.")
+        raise NotDeletable(
+            f"there is no backup {point}",
+            "pgbackup backup-list shows the names; the name of a segment need not be one in which a backup starts.",
+        )
     if why := catalog.why_not_restorable(found):
         raise NotDeletable(
             f"{found.name}, the oldest backup to keep, cannot be restored: {why}",
             "Name an older one that can be; pgbackup list shows which.",
         )
     return found
+
+
+def _first_segment(backup: Backup) -> str:
+    return backup.name.removeprefix("base_")[:_SEGMENT_DIGITS]
+
+
+def _is_up_to(segment: str, last: str) -> bool:
+    """Neither of a later timeline nor at a later place: what comes first in time is told by neither alone."""
+    cut = _TIMELINE_DIGITS
+    return segment[:cut] <= last[:cut] and segment[cut:] <= last[cut:]

@@ -149,7 +149,9 @@ def test_as_many_stay_as_must(app: FakeApp) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["retain"], ["retain", "0"], ["retain", "x"], ["retain", "-1"], ["before"], ["before", "FULL", name(20)],
+        ["retain"], ["retain", "0"],
+        ["retain", "9" * 5000], ["retain", "\u0663"], ["retain", "x"], ["retain", "-1"],
+        ["before"], ["before", "FULL", name(20)],
         ["before", "yesterday-ish"], ["everything", "NOW"], ["sometimes"], ["target", name(20)], ["garbage"],
         ["retain", "1", "--target-user-data", "{}"], ["retain", "1", "--target-storage", "other"],
         ["before", name(20), "--after", name(30)],
@@ -163,6 +165,32 @@ def test_usage_errors(app: FakeApp, words: list[str]) -> None:
 
 def test_an_unknown_name(app: FakeApp) -> None:
     assert "there is no backup base_X" in str(run(app, "before", "base_X", "--confirm", exit_code=1).exception)
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"), [(9, STARTS), (10, STARTS), (15, STARTS), (20, STARTS[1:]), (39, STARTS[2:]), (99, STARTS[3:])]
+)
+def test_before_a_segment_in_which_no_backup_starts(app: FakeApp, number: int, kept: tuple[int, ...]) -> None:
+    """WAL-E takes any segment; what follows it can be restored only from the last backup before it."""
+    result = run(app, "--confirm", "before", name(number).removeprefix("base_"))
+    assert left(app) == [name(start) for start in kept]
+    assert segments(app)[0] == (8 if number < 10 else kept[0])
+    if number == 15:
+        assert f"no backup starts in 00000001000000000000000F: {name(10)} stays" in result.output
+    if number == 9:
+        assert "No backup found for deletion" in result.output
+
+
+def test_a_segment_of_an_older_timeline_keeps_no_backup_of_a_later_one_for_it(app: FakeApp) -> None:
+    app.made.backup(Lsn(42 * MIB + 40), Lsn(43 * MIB + 400), timeline=2, minutes=9 * 24 * 60)
+    result = run(app, "before", "000000010000000000000050", exit_code=1)
+    assert f"{name(40)} stays" in result.output
+
+
+def test_retain_after_a_segment_before_all_backups_removes_nothing(app: FakeApp) -> None:
+    result = run(app, "retain", "1", "--after", "000000010000000000000001", "--confirm")
+    assert "No backup found for deletion" in result.output
+    assert len(left(app)) == 4
 
 
 def test_json(app: FakeApp) -> None:

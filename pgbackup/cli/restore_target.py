@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pgbackup.storage.base import ObjectStore
 
 _TARGETS = ("to_time", "to_lsn", "to_xid", "to_name", "immediate", "latest")
+_XID = re.compile(r"[0-9]{1,20}")
 _MOST_SKEW = timedelta(minutes=1)
 
 
@@ -80,8 +82,8 @@ def _name(text: str) -> str:
 
 
 def _xid(text: str) -> int:
-    if not text.strip().isdecimal():
-        raise ValueError(f"not a transaction id: {text!r}")
+    if not _XID.fullmatch(text.strip()):
+        raise ValueError(f"not a transaction id: {text[:40]!r}")
     return int(text)
 
 

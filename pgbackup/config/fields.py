@@ -23,6 +23,7 @@ from pgbackup.core.schedule_spec import ScheduleSpec
 _SLOT = re.compile(r"^[a-z0-9_]{1,63}$")
 _APPLICATION_NAME = re.compile(r"^[ -~]{1,63}$")
 _ROLE = re.compile(r"^[^\x00-\x1f]{1,63}$")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _ZSTD = re.compile(r"^zstd(?::([1-9]|1[0-9]))?$")
 
 
@@ -54,7 +55,7 @@ def choice(*words: str) -> BeforeValidator:
 
 def count(low: int, high: int) -> BeforeValidator:
     def parse(text: str) -> int:
-        if not text.strip().isdecimal() or not low <= int(text) <= high:
+        if not _NUMBER.fullmatch(text.strip()) or not low <= int(text) <= high:
             raise ValueError(f"expected a whole number from {low} to {high}")
         return int(text)
 

@@ -7,6 +7,7 @@ Precedence among theirs is WAL-G's own: ``WALG_`` before ``WALE_``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -27,6 +28,7 @@ CA_FILES = ("WALG_S3_CA_CERT_FILE", "S3_CA_CERT_FILE")
 _BOTO3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _PREFIXES = ("WALG_", "WALE_")
 _MOST_UPLOADS = 20
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _MOST_DOWNLOADS = 16
 _ZSTD_LEVELS = {"fastest": 1, "default": 3, "better": 7, "best": 11}
 """WALG_ZSTD_LEVEL: the levels of zstd that WAL-G's library says its own are about."""
@@ -210,12 +212,12 @@ class _Reader:
 
 def _at_most(text: str, most: int) -> str:
     """A count of theirs, cut to what ours allows: fewer at once is slower and nothing else."""
-    if not text.strip().isdecimal() or int(text) < 1:
+    if not _NUMBER.fullmatch(text.strip()) or int(text) < 1:
         raise ValueError("expected a whole number from 1")
     return str(min(int(text), most))
 
 
 def _bytes_per_second(text: str) -> str:
-    if not text.strip().isdecimal() or int(text) < 1:
+    if not _NUMBER.fullmatch(text.strip()) or int(text) < 1:
         raise ValueError("expected bytes per second, a whole number from 1")
     return f"{int(text)}B/s"

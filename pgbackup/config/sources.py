@@ -24,6 +24,7 @@ TEST_PREFIX = "PGBACKUP_TEST_"
 # A Kubernetes service named "pgbackup" puts these into every container of its namespace.
 _SERVICE_VARIABLE = re.compile(r"^PGBACKUP_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 _MAX_SECRET_BYTES = 64 << 10
+_TOO_LARGE = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +102,18 @@ def _read_toml(path: Path, problems: list[Problem]) -> dict[str, str]:
         reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
         problems.append(Problem("", f"{path}: the configuration file cannot be read: {reason}"))
         return {}
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:
+        # Not TOMLDecodeError alone: int() raises for numbers of thousands of digits.
         problems.append(Problem("", f"{path}: not TOML: {exc}"))
         return {}
     found = {}
     for key, value in table.items():
         if isinstance(value, bool):
             found[key] = "yes" if value else "no"
-        elif isinstance(value, str | int | float):
+        elif isinstance(value, str | float) or (isinstance(value, int) and abs(value) < _TOO_LARGE):
             found[key] = str(value)
         else:
-            problems.append(Problem("", f"{path}: {key} must be a text, a number or a boolean"))
+            problems.append(Problem("", f"{path}: {key} must be a text, a number of at most 64 bits or a boolean"))
     return found
 
 

@@ -6,6 +6,7 @@ A number without a unit is refused, because what it would mean differs from tool
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 
@@ -111,4 +112,7 @@ def _split(text: str, expected: str) -> tuple[float, str]:
     match = _QUANTITY.match(text.strip())
     if match is None:
         raise ValueError(f"not {expected}")
-    return float(match[1]), match[2]
+    number = float(match[1])
+    if math.isinf(number):
+        raise ValueError(f"not {expected}: the number is too large")
+    return number, match[2]

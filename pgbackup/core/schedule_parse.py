@@ -22,7 +22,8 @@ _MONTH_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _DAILY = re.compile(r"^daily at (\d{1,2}):(\d{2})$")
 _WEEKLY = re.compile(r"^weekly on ([a-z]+) at (\d{1,2}):(\d{2})$")
-_EVERY = re.compile(r"^every (?:(\d+) )?(minute|hour|day)s?$")
+_SHORT_NUMBER = re.compile(r"[0-9]{1,6}")
+_EVERY = re.compile(r"^every (?:([0-9]{1,9}) )?(minute|hour|day)s?$")
 _UNITS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
@@ -93,7 +94,7 @@ def _field(what: str, text: str, low: int, high: int, names: Mapping[str, int] |
     found: set[int] = set()
     for part in text.split(","):
         body, slash, step_text = part.partition("/")
-        step = int(step_text) if step_text.isdecimal() else 0
+        step = int(step_text) if _SHORT_NUMBER.fullmatch(step_text) else 0
         if slash and step < 1:
             raise ValueError(f"not a step in the {what} field: {part}")
         if body == "*":
@@ -109,7 +110,7 @@ def _field(what: str, text: str, low: int, high: int, names: Mapping[str, int] |
 
 
 def _number(what: str, text: str, low: int, high: int, names: Mapping[str, int]) -> int:
-    number = names.get(text) if text.isalpha() else int(text) if text.isdecimal() else None
+    number = names.get(text) if text.isalpha() else int(text) if _SHORT_NUMBER.fullmatch(text) else None
     if number is None or not low <= number <= high:
         raise ValueError(f"not a value of the {what} field ({low} to {high}): {text or 'nothing'}")
     return number

@@ -35,6 +35,8 @@ from pgbackup.repository.json_object import JsonObject
 
 _NAME = re.compile(r"base_([0-9A-F]{24})(?:_D_([0-9A-F]{24}))?(_[0-9A-F]{8})?")
 _VERSION = re.compile(r"PostgreSQL (\d{1,2})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?")
+_OID = re.compile(r"[0-9]{1,10}")
+_OFFSET = re.compile(r"[0-9]{1,10}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WAL_E_EXTENSION = "lzo"
 _OLDEST_VERSION = 130000
@@ -276,7 +278,7 @@ class _Documents:
         found = []
         for name in spec.texts("tablespaces"):
             entry = spec.child(name)
-            if not name.isdecimal() or entry is None or not entry.text("loc"):
+            if not _OID.fullmatch(name) or entry is None or not entry.text("loc"):
                 raise CorruptObject(keys.sentinel(self.name), f"its tablespace {name!r} has no OID or no place")
             found.append(Tablespace(int(name), entry.text("loc").rstrip("/") or "/"))
         return tuple(found)
@@ -315,4 +317,4 @@ def _version(text: str) -> int:
 
 def _wal_e_offset(text: str) -> int:
     """WAL-E pads the offset in the segment with zeros, and writes it in decimal."""
-    return int(text) if text.isascii() and text.isdecimal() else 0
+    return int(text) if _OFFSET.fullmatch(text) else 0

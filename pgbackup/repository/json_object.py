@@ -8,6 +8,7 @@ case, ``null`` counts as missing, and a value of another type makes the whole do
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ _YEAR_ONE = datetime(2, 1, 1, tzinfo=UTC)
 def parse_object(key: str, data: bytes) -> dict[str, Any]:
     """The JSON object in ``data``, which is object ``key``. Raises CorruptObject."""
     try:
-        document = json.loads(data, parse_constant=_refuse_constant)
+        document = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as exc:
         raise CorruptObject(key, f"not JSON ({exc})") from exc
     if not isinstance(document, dict):
@@ -105,6 +106,14 @@ class JsonObject:
 
     def _refuse(self, name: str, problem: str) -> NoReturn:
         raise CorruptObject(self._where, f"its field {name} {problem}")
+
+
+def _finite(text: str) -> float:
+    """``1e400`` is a number of JSON, and infinite as a float: whoever makes an integer of it would fall over."""
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

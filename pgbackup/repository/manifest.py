@@ -21,6 +21,7 @@ from pgbackup.errors import CorruptObject
 from pgbackup.repository.text_lines import iter_line_bytes
 from pgbackup.storage.base import ByteStream
 
+_TOO_LARGE = 1 << 63
 _CHECKSUM_LINE = b'"Manifest-Checksum"'
 
 
@@ -168,6 +169,6 @@ def _file(row: dict[str, Any]) -> ManifestFile:
     if path is None:
         path = binascii.unhexlify(row["Encoded-Path"]).decode("utf-8", "surrogateescape")
     size = row["Size"]
-    if not isinstance(path, str) or not path or type(size) is not int or size < 0:
+    if not isinstance(path, str) or not path or type(size) is not int or not 0 <= size < _TOO_LARGE:
         raise ValueError("a file's path or size is not one")
     return ManifestFile(path, size, str(row.get("Checksum-Algorithm", "NONE")), str(row.get("Checksum", "")).lower())

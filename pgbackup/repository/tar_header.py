@@ -26,6 +26,7 @@ _KINDS: dict[bytes, Kind] = {
     b"5": "directory",
 }
 _PAX_RECORD = re.compile(rb"(\d{1,8}) ([^=\n]+)=")
+_TOO_LARGE = 1 << 63
 _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 
 
@@ -66,8 +67,7 @@ class Header:
             self.mtime = float(extension.get("mtime", self.mtime))
         except ValueError as exc:
             raise TarProblem(f"member {self.name!r} has a pax record that is not a number") from exc
-        if self.size_bytes < 0:
-            raise TarProblem(f"member {self.name!r} has a negative size")
+        _check_size(self.name, self.size_bytes)
 
 
 def parse_header(block: bytes) -> Header:
@@ -79,8 +79,7 @@ def parse_header(block: bytes) -> Header:
         name = f"{prefix}/{name}"
     type_flag = block[156:157]
     size_bytes = _number(block[124:136])
-    if size_bytes < 0:
-        raise TarProblem(f"member {name!r} has a negative size")
+    _check_size(name, size_bytes)
     if type_flag == b"S":
         raise TarProblem(f"member {name!r} is stored sparse")
     mode, mtime = _number(block[100:108]) & 0o7777, _number(block[136:148])
@@ -122,6 +121,11 @@ def decode_name(data: bytes) -> str:
 
 def _text(field: bytes) -> str:
     return decode_name(field.split(b"\0", 1)[0])
+
+
+def _check_size(name: str, size_bytes: int) -> None:
+    if not 0 <= size_bytes < _TOO_LARGE:
+        raise TarProblem(f"member {name!r} has a size that no file has")
 
 
 def _number(field: bytes) -> int:

@@ -24,7 +24,7 @@ PROGRESS_BYTES = 256 << 10
 READ_BYTES = 1 << 20
 """The most that is asked of the connection at once: what a break in the middle of it throws away."""
 
-_CONTENT_RANGE = re.compile(r"^bytes (\d+)-\d+/(\d+|\*)$")
+_CONTENT_RANGE = re.compile(r"^bytes ([0-9]{1,20})-[0-9]{1,20}/([0-9]{1,20}|\*)$")
 
 
 class ObjectChanged(StorageError):

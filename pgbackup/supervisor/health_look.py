@@ -23,11 +23,12 @@ from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.engines.presence.other_writer import OtherWriter, OtherWriterWatch
-from pgbackup.errors import ObjectMissing, PgbackupError
+from pgbackup.errors import CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -222,14 +223,14 @@ def _server_view(seen: ServerLook, looked: datetime) -> ServerView:
 def read_last_run(store: ObjectStore, key: str) -> LastRun | None:
     """The newest run recorded at ``key``; None when there is none, or it cannot be read (which is logged)."""
     try:
-        fields = json.loads(store.get(key))
+        fields = parse_object(key, store.get(key))
         finished = datetime.fromisoformat(fields["finished"])
         if finished.tzinfo is None:
             raise ValueError("a time without a zone")
         return LastRun(finished.astimezone(UTC), fields["ok"] is True, str(fields.get("summary", ""))[:500])
     except ObjectMissing:
         return None
-    except (ValueError, KeyError, TypeError) as exc:
+    except (CorruptObject, ValueError, KeyError, TypeError, OverflowError) as exc:
         _log.warning("object %s is damaged: %s", key, exc)
         return None
 

@@ -20,6 +20,7 @@ from pgbackup.core.health_facts import BackupUnderWay
 from pgbackup.engines.presence.owner import Owner
 from pgbackup.errors import BackupError, CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.repository import keys
+from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 from pgbackup.storage.tidying import tidy
 
@@ -70,7 +71,7 @@ class Intent:
     def decode(cls, key: str, data: bytes) -> Intent:
         """Raises CorruptObject."""
         try:
-            fields = json.loads(data)
+            fields = parse_object(key, data)
             seal = fields["seal"]
             if not _NAME.match(fields["backup"]) or not isinstance(seal, dict | None):
                 raise ValueError("a field is not what it should be")

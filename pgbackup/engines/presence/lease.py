@@ -17,6 +17,7 @@ from typing import Any
 from pgbackup.engines.presence.owner import Owner
 from pgbackup.errors import CorruptObject, ObjectMissing, StoreUnavailable
 from pgbackup.repository import keys
+from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
 
 STALE_SECONDS = 180
@@ -55,9 +56,9 @@ class Lease:
         except ObjectMissing:
             return None
         try:
-            fields = json.loads(data)
+            fields = parse_object(keys.LEASE, data)
             return LeaseDocument(**{name: fields[name] for name in LeaseDocument.__slots__ if name in fields}), etag
-        except (ValueError, TypeError, AttributeError) as exc:
+        except TypeError as exc:
             raise CorruptObject(keys.LEASE, f"not a lease ({exc})") from exc
 
     def is_alive(self, lease: LeaseDocument) -> bool:

@@ -7,7 +7,6 @@ cannot be read, the plan is made from the catalog alone.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -19,9 +18,10 @@ from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_path import wal_path
 from pgbackup.core.timeline import TimelineHistory
 from pgbackup.engines.wal.read import WalReader
-from pgbackup.errors import ObjectMissing
+from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
 from pgbackup.repository.confirmed_notes import read_note
+from pgbackup.repository.json_object import parse_object
 from pgbackup.repository.wal_listing import chain_end
 from pgbackup.storage.base import ObjectStore
 
@@ -49,13 +49,12 @@ def read_bookkeeping(store: ObjectStore) -> Bookkeeping:
 
 def _document(store: ObjectStore, key: str) -> Mapping[str, object]:
     try:
-        found = json.loads(store.get(key))
+        return parse_object(key, store.get(key))
     except ObjectMissing:
         return {}
-    except ValueError:
-        _log.warning("%s is not JSON", key)
+    except CorruptObject as exc:
+        _log.warning("%s", exc)
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ another tool has none; then only the tars, the compression and the encryption sp
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from pgbackup.repository.manifest import FileChecksum, ManifestFile, ManifestRea
 from pgbackup.storage.base import ObjectStore
 
 _MISSING_SHOWN = 3
+_OID = re.compile(r"[0-9]{1,10}")
 
 
 class ManifestTable:
@@ -84,7 +86,7 @@ class ManifestTable:
         checksum = f"{file.checksum_algorithm}:{file.checksum}"
         self._table.add(FileEntry(file.path, file.size_bytes, checksum))
         parts = file.path.split("/", 2)
-        if len(parts) == 3 and parts[0] == "pg_tblspc" and parts[1].isdigit():
+        if len(parts) == 3 and parts[0] == "pg_tblspc" and _OID.fullmatch(parts[1]):
             oid = int(parts[1])
             self.bytes_of_tablespace[oid] = self.bytes_of_tablespace.get(oid, 0) + file.size_bytes
         else:

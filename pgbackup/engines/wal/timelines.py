@@ -18,6 +18,7 @@ from pgbackup.engines.wal.port import WalShipping
 from pgbackup.errors import CorruptObject, PostgresError, WrongCluster
 from pgbackup.postgres.replication import ReplicationConnection
 from pgbackup.repository import keys
+from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
 
 # The first record of a timeline (end of recovery, with its time and CRC) fits in this, page headers included.
@@ -124,9 +125,9 @@ class TimelineClaim:
 
     def _compare(self, stored: bytes) -> None:
         try:
-            claim = json.loads(stored)
+            claim = parse_object(self._key, stored)
             fork, length, crc = Lsn.parse(claim["fork"]), int(claim["first_bytes"]), int(claim["first_crc32"])
-        except (ValueError, KeyError, TypeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise CorruptObject(self._key, f"not a timeline claim ({exc})") from exc
         same_fork = fork == self._history.begin
         # Bytes that we did not receive this time (the stream began after them) cannot be compared.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -195,3 +196,24 @@ def test_the_table_has_every_setting_with_help():
     lines = settings_table().splitlines()[2:]
     assert len(lines) == len(Settings.model_fields)
     assert all(len(line.split(" | ")) == 3 and line.endswith(". |") for line in lines)
+
+
+@pytest.mark.parametrize("amount", ["9" * 20, "9" * 400, "9" * 5000], ids=len)
+def test_numbers_beyond_all_bounds_are_problems_like_others(amount):
+    """Python's int() raises for thousands of digits, and its floats become infinite."""
+    units = ("", "s", "d", "MB", "MB/s", "%", " hours", ":00")
+    for name in Settings.model_fields:
+        for text in (*(amount + unit for unit in units), f"every {amount} hours", f"daily at {amount}:00"):
+            with suppress(ConfigError):
+                load_settings(environ=MINIMAL | {f"PGBACKUP_{name.upper()}": text})
+    for name in ("WALG_UPLOAD_CONCURRENCY", "WALG_NETWORK_RATE_LIMIT", "WALG_DISK_RATE_LIMIT", "WALG_ZSTD_LEVEL"):
+        with suppress(ConfigError):
+            load_settings(environ=MINIMAL | {name: amount})
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "0x" + "f" * 5000, "1e400", "[" * 5000], ids=lambda text: text[:3])
+def test_toml_that_python_cannot_take_is_a_problem(value, tmp_path):
+    toml = tmp_path / "x.toml"
+    toml.write_text(f"upload_concurrency = {value}")
+    with pytest.raises(ConfigError):
+        load_settings(environ=MINIMAL, toml=toml)

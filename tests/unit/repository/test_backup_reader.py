@@ -143,6 +143,7 @@ def test_the_segment_size_that_wal_g_used(name: str, lsn: int, size: int | None)
         {"StartTime": "2026-13-02T03:04:05Z"}, {"FinishTime": "9999-12-31T23:59:59-12:00"}, {"Spec": []},
         {"Spec": {"tablespaces": [16384]}}, {"Spec": {"tablespaces": ["16384"]}},
         {"Spec": {"tablespaces": ["../x"], "../x": {"loc": "/a", "link": "b"}}}, {"IsPermanent": "yes"},
+        {"Spec": {"tablespaces": ["9" * 5000], "9" * 5000: {"loc": "/a", "link": "b"}}},
         {"Spec": {"tablespaces": ["1"], "1": {"loc": 5, "link": "b"}}}, {"Hostname": {}}, {"PgVersion": "15"},
         {"UserData": {"pgbackup": {"segment_bytes": 17}}}, {"UserData": {"pgbackup": {"label": 5}}},
         {"UserData": {"pgbackup": {"wal_tail": "x"}}}, {"DeltaFrom": 5}, {"LSN": None}, {"FinishLSN": None},

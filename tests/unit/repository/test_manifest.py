@@ -83,6 +83,8 @@ def test_every_cut_and_every_flipped_bit_is_seen() -> None:
     "body",
     [
         REAL_BODY.replace('"Size": 226', '"Size": -1'),
+        REAL_BODY.replace('"Size": 226', '"Size": ' + "9" * 20),
+        REAL_BODY.replace('"Size": 226', '"Size": ' + "9" * 5000),
         REAL_BODY.replace('"Size": 226', '"Size": "226"'),
         REAL_BODY.replace('"Size": 226', '"Size": true'),
         REAL_BODY.replace('"Path": "backup_label"', '"Path": ["x"]'),

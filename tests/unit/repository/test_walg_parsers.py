@@ -52,6 +52,16 @@ def test_lists_are_read_whatever_is_around_them(files, others) -> None:
     assert small == json.loads(json.dumps({"Z": [others]} | {k: v for k, v in others.items() if k == "Other"}))
 
 
+@pytest.mark.parametrize("number", [b"9" * 5000, b"-" + b"9" * 5000, b"9" * 70_000, b"1e99999999999999999999999"])
+def test_numbers_that_python_does_not_take(number: bytes) -> None:
+    """Again and again: ijson's C backend ended the process with a segmentation fault at the second or third of them."""
+    for _ in range(20):
+        with pytest.raises(CorruptObject):
+            without_lists(KEY, io.BytesIO(b'{"x": %s}' % number))
+        with pytest.raises(CorruptObject):
+            listed(b'{"Files": {"/a": {"MTime": %s}}}' % number)
+
+
 def test_gos_rules() -> None:
     assert listed({"files": {"/a": {"isskipped": True}, "/b": None, "/c": {"IsSkipped": None}}}) == [
         ListedFile("a", False, True), ListedFile("b", False, False), ListedFile("c", False, False),

@@ -24,6 +24,7 @@ STATUS = BOOKKEEPING + "status.json"
 LEASE = BOOKKEEPING + "lease.json"
 INTENTS = BOOKKEEPING + "intents/"
 TIMELINES = BOOKKEEPING + "timelines/"
+FENCES = BOOKKEEPING + "fences/"
 MARKS = BOOKKEEPING + "marks/"
 GAPS = BOOKKEEPING + "gaps/"
 VERIFICATION = BOOKKEEPING + "verification.json"
@@ -161,6 +162,11 @@ def parse_intent(key: str) -> tuple[int, Lsn] | None:
 
 def timeline_claim(timeline: int) -> str:
     return f"{TIMELINES}{timeline:08X}.json"
+
+
+def fence(timeline: int) -> str:
+    """Which streaming session was the last to begin on a timeline."""
+    return f"{FENCES}{timeline:08X}"
 
 
 def mark(server_time: datetime, timeline: int, lsn: int) -> str:

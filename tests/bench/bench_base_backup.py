@@ -1,6 +1,6 @@
 """A base backup to S3 over TLS, against pg_basebackup that only reads and compresses, on the same machine in turn.
 
-Run by name: ``pytest -s tests/bench/bench_base_backup.py``. The database is pgbench's, of about
+Run by name: ``pytest -s -m bench tests/bench/bench_base_backup.py``. The database is pgbench's, of about
 PGBACKUP_TEST_DATABASE_MB (2000). Prints; judges nothing. Memory is the peak of the process that backs up.
 The server is PGBACKUP_TEST_MAJOR (15, Debian's): its pg_basebackup must have been built with zstd.
 """

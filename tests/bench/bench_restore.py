@@ -1,6 +1,6 @@
 """Restore: raw MB/s with everything flushed to the disk, and the memory that it takes.
 
-Run by name: ``pytest -s tests/bench/bench_restore.py -m bench``. S3 over TLS on the same machine, ``pgbackup restore``
+Run by name: ``pytest -s -m bench tests/bench/bench_restore.py``. S3 over TLS on the same machine, ``pgbackup restore``
 as its own process. Prints; judges nothing.
 """
 

@@ -1,6 +1,6 @@
 """The store alone: how fast one large object goes up and comes down, and what small requests cost.
 
-Run by name: ``pytest -s tests/bench/bench_store.py``. SeaweedFS on the same machine. Prints; judges nothing.
+Run by name: ``pytest -s -m bench tests/bench/bench_store.py``. SeaweedFS on the same machine. Prints; judges nothing.
 """
 
 from __future__ import annotations

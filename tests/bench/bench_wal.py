@@ -1,6 +1,6 @@
 """WAL: how fast a backlog drains, how soon a full segment is durable, what a commit that waits for the bucket costs.
 
-Run by name: ``pytest -s tests/bench/bench_wal.py``. S3 over TLS on the same machine. Prints; judges nothing.
+Run by name: ``pytest -s -m bench tests/bench/bench_wal.py``. S3 over TLS on the same machine. Prints; judges nothing.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from pgbackup.engines.expire.expire import ExpiryRequest, run_expiry
 from pgbackup.engines.port import BackupOrder, Engine
 from pgbackup.engines.restore.restore import Restore, RestoreRequest
 from pgbackup.engines.wal.events import Durable, Failed, WakeableQueue
+from pgbackup.engines.wal.fence import Fence, Superseded
 from pgbackup.engines.wal.resident_wal import ResidentWal
 from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.errors import NotInArchive, WrongCluster
@@ -57,7 +58,9 @@ class Shipment:
         self.events = WakeableQueue()
         self.stats = UploadStats()
         self.is_open = True
-        self.uploads = engine.shipping(store).open_uploads(self.events, self.stats)
+        self.fence = Fence(store, 1)
+        self.fence.put_up()
+        self.uploads = engine.shipping(store).open_uploads(self.events, self.stats, self.fence.check)
 
     def send(self, name: SegmentName, data: bytes) -> None:
         upload = self.uploads.open(name, [])
@@ -110,6 +113,13 @@ class ShippingContract:
         shipment.send(name, data)
         assert isinstance(shipment.outcome(), Durable)
         assert store.head(stored_keys(store, str(name))[0]) == before
+
+    def test_nothing_is_durable_behind_another_session(self, store: ObjectStore, shipment: Shipment) -> None:
+        Fence(store, 1).put_up()
+        shipment.send(*made_segment(7))
+        failed = shipment.outcome()
+        assert isinstance(failed, Failed)
+        assert isinstance(failed.error, Superseded)
 
     def test_other_content_is_never_overwritten(self, store: ObjectStore, shipment: Shipment) -> None:
         name, data = made_segment(7)

@@ -10,6 +10,7 @@ import pytest
 
 from pgbackup.core.lsn import MIB, SegmentName
 from pgbackup.engines.wal import bookkeeping
+from pgbackup.engines.wal.fence import Fence
 from pgbackup.engines.wal.segment import PIECE_BYTES
 from pgbackup.errors import StoreUnavailable
 from pgbackup.postgres.throwaway import ThrowawayServer
@@ -338,7 +339,7 @@ def test_other_bytes_in_a_stored_piece_are_a_conflict(make_server: MakeServer, s
 
 
 def test_an_overlapping_writer_stops_confirmation_until_compared(make_server: MakeServer, store: MemoryStore) -> None:
-    """A piece that we did not write appears beside ours: with other bytes nothing more is confirmed."""
+    """Another session puts a piece beside ours: with other bytes nothing more is confirmed."""
     server = make_server()
     with streaming(server, store) as wal:
         wal.wait_streaming()
@@ -346,6 +347,7 @@ def test_an_overlapping_writer_stops_confirmation_until_compared(make_server: Ma
         position = wal.wait_confirmed(flush_lsn(server))
         segment = SegmentName.containing(1, position.confirmed - 1)
         offset = position.confirmed - segment.start
+        Fence(store, 1).put_up()
         store.put_if_absent(keys.piece(str(segment), offset, offset + 512, "zst"), ZSTD.encode(b"\xff" * 512))
         fill(server, 50)
         wal.wait_for(lambda p: p.permanent)

@@ -13,11 +13,12 @@ import threading
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.wal.bookkeeping import WalBookkeeping
+from pgbackup.engines.wal.fence import Fence
 from pgbackup.engines.wal.port import WalShipping
 from pgbackup.engines.wal.progress import WalProgress
 from pgbackup.engines.wal.resident_wal import ResidentWal
 from pgbackup.engines.wal.session import WalSession
-from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings
+from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings, read_begin
 from pgbackup.engines.wal.timelines import server_history, store_histories
 from pgbackup.errors import BackupError, PgbackupError
 from pgbackup.postgres.replication import ReplicationConnection
@@ -69,6 +70,9 @@ class OwnWal:
         first = SegmentName.containing(timeline, start_lsn, segment_bytes)
         if connection.start_streaming(first.start, timeline, self._slot) is not None:
             raise BackupError(f"timeline {timeline} ended before the backup began", hint="Start the backup again.")
+        # Whoever streams already looks again at what is stored, before and beside ours. We are not fenced off in turn:
+        # nothing is confirmed to a slot or to a commit here, and a `run` that starts now must not end the backup.
+        Fence(self._store, timeline).put_up()
         session = WalSession(
             connection=connection,
             store=self._store,
@@ -82,7 +86,7 @@ class OwnWal:
             progress=self._progress,
             bookkeeping=WalBookkeeping(self._store, writer=self._writer),
         )
-        begin = SessionBegin(first, with_pieces=frozenset(catalog.tails))
+        begin = read_begin(self._store, first)
         self._thread = threading.Thread(target=self._run, args=(session, begin), name="backup-wal", daemon=True)
         self._thread.start()
         self._resident.wait_streaming(self._stop)

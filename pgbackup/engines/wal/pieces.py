@@ -1,8 +1,9 @@
 """The stored pieces of one open segment: put, checked against other writers, merged, removed.
 
-Pieces are immutable and put if absent. After each put the folder is listed, and a piece that we neither wrote nor
-compared stops the confirmation: the caller receives the segment again and compares it with everything stored. So two
-writers that diverge inside one segment cannot both confirm: whoever lists second sees the other.
+Pieces are immutable and put if absent. That two writers that diverge inside one segment do not both confirm is the
+fence's work (fence.py). What a writer that was fenced off had on its way may still arrive: every few seconds in which
+pieces are put the folder is listed, and a piece that we neither wrote nor compared ends the session, whose next one
+compares it.
 
 Many small pieces (a commit each, with a flush interval of 0) are merged: the merged piece is put first, and only when
 it is durable are the pieces that it repeats removed, so the stored bytes never shrink. Sizes double from merge to
@@ -13,6 +14,7 @@ merging to those of as many small pieces.
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +28,9 @@ from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.tidying import tidy
 
 MERGE_COUNT = 16
-"""How many pieces lie there before some are merged: the listing after each put takes longer with each of them."""
+"""How many pieces lie there before some are merged: who restores reads each of them."""
 _SMALL_BYTES = PIECE_BYTES // MERGE_COUNT
+LOOK_SECONDS = 10.0
 _LOADERS = 4
 _LOAD_TRIES = 5
 
@@ -76,7 +79,15 @@ class PieceStore:
     object is ours, or was compared, is it the same.
     """
 
-    def __init__(self, store: ObjectStore, codec: Codec, segment: SegmentName, known: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        codec: Codec,
+        segment: SegmentName,
+        known: Iterable[str] = (),
+        *,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
         self._store = store
         self._codec = codec
         self._segment = str(segment)
@@ -85,16 +96,17 @@ class PieceStore:
         self._known: set[str] = set(known)
         self._same: set[str] = set(known)
         self._mergeable: list[Piece] = []
+        self._look_seconds = look_seconds
+        self._looked = time.monotonic()
 
     def put(self, piece: Piece) -> int:
-        """Make a piece durable, and see that nobody else writes here. Returns the bytes stored, 0 if it was there.
+        """Make a piece durable. Returns the bytes stored, 0 if it was there.
 
-        Raises WrongCluster when other bytes have its name, PiecesChanged when an unknown piece is there.
+        Raises WrongCluster when other bytes have its name, PiecesChanged when it was removed while it was compared.
         """
         stored_bytes = self._put(piece)
         with self._lock:
             self._remember(piece)
-        self._look_for_others()
         return stored_bytes
 
     def _put(self, piece: Piece) -> int:
@@ -135,10 +147,17 @@ class PieceStore:
         if others:
             raise PiecesChanged(f"another writer stored {others[0]}")
 
-    def merge_if_many(self) -> None:
-        """Merge the newest pieces when there are many of them; a merge that is under way is enough."""
+    def tidy_up(self) -> None:
+        """Merge the newest pieces when there are many of them, and look for others' once in a while; one call at a time
+        is enough.
+
+        Raises PiecesChanged when an unknown piece is there.
+        """
         if self._merging.acquire(blocking=False):
             try:
+                if time.monotonic() - self._looked >= self._look_seconds:
+                    self._look_for_others()
+                    self._looked = time.monotonic()
                 self._merge()
             finally:
                 self._merging.release()

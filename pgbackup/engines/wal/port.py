@@ -65,8 +65,11 @@ class WalShipping(Protocol):
     def ships_pieces(self) -> bool:
         """Whether the open segment is shipped as it grows; without, up to a segment can be lost."""
 
-    def open_uploads(self, events: WakeableQueue, stats: UploadStats) -> SegmentUploads[Any]:
-        """The uploads of one session."""
+    def open_uploads(
+        self, events: WakeableQueue, stats: UploadStats, before_confirming: Callable[[], None]
+    ) -> SegmentUploads[Any]:
+        """The uploads of one session. ``before_confirming`` is called after each put, before anything is called
+        durable; it raises where that must not be."""
 
     def put_history(self, name: str, content: bytes) -> bytes | None:
         """Store a history file. None: it is there now; otherwise the other content that was there."""

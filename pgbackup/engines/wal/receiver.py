@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,11 +27,12 @@ from pgbackup.engines.base import StopSignal
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.engines.wal.adoption import check_adoption
 from pgbackup.engines.wal.bookkeeping import WalBookkeeping
+from pgbackup.engines.wal.fence import Fence, Superseded
 from pgbackup.engines.wal.pieces import PiecesChanged, compare_with_whole
 from pgbackup.engines.wal.port import WalShipping
 from pgbackup.engines.wal.progress import WalProgress
 from pgbackup.engines.wal.session import WalSession
-from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings
+from pgbackup.engines.wal.session_begin import WalSessionSettings, read_begin
 from pgbackup.engines.wal.shipping import NativeShipping
 from pgbackup.engines.wal.stream_pause import StreamPause
 from pgbackup.engines.wal.timelines import TimelineClaim, server_history, store_histories, truncated
@@ -54,7 +54,6 @@ _LAST_BACKOFF_SECONDS = 10.0
 _FIRST_PERMANENT_SECONDS = 2.0
 _LAST_PERMANENT_SECONDS = 60.0
 _SLOT_GRACE_SECONDS = 30.0
-_MOST_NAMED = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -117,7 +116,7 @@ class WalReceiver:
                 with self._pause.session(stop) as session_stop:
                     self._session(session_stop)
                 self._succeeded()
-            except PiecesChanged as exc:
+            except (PiecesChanged, Superseded) as exc:
                 _log.warning("receiving the open segment again: %s", exc)
                 stop.wait(1.0)
             except PgbackupError as exc:
@@ -206,12 +205,11 @@ class WalReceiver:
             starts = with_comparison(starts, catalog)
         finally:
             connection.close()
-        self._try_starts(starts, catalog, facts, history, stop)
+        self._try_starts(starts, facts, history, stop)
 
     def _try_starts(
         self,
         starts: list[StreamStart],
-        catalog: Catalog,
         facts: ServerFacts,
         history: TimelineHistory,
         stop: StopSignal,
@@ -219,7 +217,7 @@ class WalReceiver:
         """Stream from the first place that the server still has; every later one leaves a gap."""
         for index, start in enumerate(starts):
             try:
-                self._stream(start, catalog, facts, history, stop)
+                self._stream(start, facts, history, stop)
                 return
             except WalGone:
                 position = self._progress.get()
@@ -228,9 +226,7 @@ class WalReceiver:
                 needed = bool(starts[index + 1].gaps)
                 _log.log(logging.WARNING if needed else logging.INFO, "the server no longer has WAL from %s", start.lsn)
 
-    def _stream(
-        self, start: StreamStart, catalog: Catalog, facts: ServerFacts, history: TimelineHistory, stop: StopSignal
-    ) -> None:
+    def _stream(self, start: StreamStart, facts: ServerFacts, history: TimelineHistory, stop: StopSignal) -> None:
         connection = self._connect()
         try:
             end = connection.start_streaming(start.lsn, start.timeline, self._options.slot)
@@ -249,9 +245,10 @@ class WalReceiver:
                 bookkeeping=self._bookkeeping(facts),
             )
             claim = self._claim(truncated(history, start.timeline), facts)
-            begin = SessionBegin(
-                first, claim, frozenset(catalog.tails), _stored_from(catalog, first), start.timeline != history.timeline
-            )
+            fence = Fence(self._store, start.timeline)
+            fence.put_up()
+            historic = start.timeline != history.timeline
+            begin = read_begin(self._store, first, claim, before_confirming=fence.check, historic=historic)
             end = session.stream(begin, stop)
             if isinstance(end, TimelineEnd):
                 _log.info("timeline %d ended at %s; next is %d", start.timeline, end.switch_lsn, end.next_timeline)
@@ -315,11 +312,3 @@ class WalReceiver:
             if not tidy(self._store, [name.key for name in names]):
                 # It keeps all of them then: comparing each with its segment would read the whole archive.
                 return
-
-
-def _stored_from(catalog: Catalog, first: SegmentName) -> frozenset[SegmentName]:
-    """The segments from ``first`` on that are stored whole: one or none, unless there is a hole before them; only so
-    many of those are named."""
-    numbers, size = catalog.segments.get(first.timeline, ()), catalog.segment_bytes
-    begin = bisect_left(numbers, first.number)
-    return frozenset(SegmentName(first.timeline, number, size) for number in numbers[begin : begin + _MOST_NAMED])

@@ -65,7 +65,7 @@ class WalSession:
         self._progress = progress
         self._bookkeeping = bookkeeping
         self._events = WakeableQueue()
-        self._uploads = shipping.open_uploads(self._events, progress.uploads)
+        self._shipping = shipping
         self._piece_in_flight = False
         self._dry = False
         self._probe: tuple[float, Future[None]] | None = None
@@ -80,7 +80,7 @@ class WalSession:
     def stream(self, begin: SessionBegin, stop: StopSignal) -> TimelineEnd | None:
         """Stream until the timeline ends or ``stop`` is set; the copy must be under way from ``begin.segment``.
 
-        Raises StoreUnavailable, ConnectionLost, WrongCluster, PiecesChanged and what else the parts raise.
+        Raises StoreUnavailable, ConnectionLost, WrongCluster, Superseded, PiecesChanged and what the parts raise.
         """
         self._timeline = begin.segment.timeline
         self._claim = begin.claim
@@ -89,8 +89,9 @@ class WalSession:
         self._began = begin.segment.start
         self._acks = Acks(begin.segment.start)
         self._whole = Acks(begin.segment.start)
-        self._open(begin.segment)
+        self._uploads = self._shipping.open_uploads(self._events, self._progress.uploads, begin.before_confirming)
         try:
+            self._open(begin.segment)
             return self._loop(stop)
         finally:
             self._uploads.close()

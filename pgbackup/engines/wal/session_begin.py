@@ -1,11 +1,18 @@
-"""What a streaming session is told at its beginning: how to behave, and where it begins."""
+"""What a streaming session is told at its beginning: how to behave, where it begins, and what is stored already."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgbackup.core.lsn import SegmentName
 from pgbackup.engines.wal.timelines import TimelineClaim
+from pgbackup.repository import keys
+from pgbackup.repository.wal_listing import read_wal_listing
+from pgbackup.storage.base import ObjectStore
+
+_MOST_NAMED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +29,33 @@ class WalSessionSettings:
 class SessionBegin:
     """Where a session begins: at the start of ``segment``, with the timeline still to be claimed (or None), and with
     the segments of which the repository holds pieces, and those that it holds whole. ``historic``: the server is on a
-    later timeline by now."""
+    later timeline by now. ``before_confirming`` raises where what is durable must not be confirmed (fence.py)."""
 
     segment: SegmentName
     claim: TimelineClaim | None = None
     with_pieces: frozenset[SegmentName] = frozenset()
     whole: frozenset[SegmentName] = frozenset()
     historic: bool = False
+    before_confirming: Callable[[], None] = lambda: None
+
+
+def read_begin(
+    store: ObjectStore,
+    segment: SegmentName,
+    claim: TimelineClaim | None = None,
+    *,
+    historic: bool = False,
+    before_confirming: Callable[[], None] = lambda: None,
+) -> SessionBegin:
+    """List what is stored from a segment on. Call it behind the fence, so that it misses nothing that was confirmed.
+
+    Whole segments from there on are one or none, unless there is a hole before them; only so many of those are named.
+    """
+    # The key before the first one's: without compression the name itself is the key.
+    before = f"{keys.WAL}{segment}"[:-1]
+    infos = store.list(f"{keys.WAL}{segment.timeline:08X}", start_after=before)
+    listing = read_wal_listing(infos, segment.segment_bytes)
+    numbers = listing.segments.get(segment.timeline, ())
+    begin = bisect_left(numbers, segment.number)
+    whole = (SegmentName(segment.timeline, n, segment.segment_bytes) for n in numbers[begin : begin + _MOST_NAMED])
+    return SessionBegin(segment, claim, frozenset(listing.tails), frozenset(whole), historic, before_confirming)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pgbackup.engines.wal.events import WakeableQueue
 from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.engines.wal.uploads import WalUploads
@@ -20,8 +22,12 @@ class NativeShipping:
         self._codec = codec
         self._concurrency = concurrency
 
-    def open_uploads(self, events: WakeableQueue, stats: UploadStats) -> WalUploads:
-        return WalUploads(self._store, self._codec, events, concurrency=self._concurrency, stats=stats)
+    def open_uploads(
+        self, events: WakeableQueue, stats: UploadStats, before_confirming: Callable[[], None]
+    ) -> WalUploads:
+        return WalUploads(
+            self._store, self._codec, events, before_confirming, concurrency=self._concurrency, stats=stats
+        )
 
     def put_history(self, name: str, content: bytes) -> bytes | None:
         key = keys.wal(name, self._codec.extension)

@@ -89,6 +89,7 @@ class WalUploads:
         store: ObjectStore,
         codec: Codec,
         events: WakeableQueue,
+        before_confirming: Callable[[], None],
         *,
         concurrency: int,
         stats: UploadStats | None = None,
@@ -96,6 +97,7 @@ class WalUploads:
         self.store = store
         self.codec = codec
         self._events = events
+        self._before_confirming = before_confirming
         self._stats = stats or UploadStats()
         self._cancelled = threading.Event()
         self._queue: queue.SimpleQueue[tuple[SegmentUpload, bytes | None] | None] = queue.SimpleQueue()
@@ -140,7 +142,7 @@ class WalUploads:
         self._queue.put((upload, None))
 
     def put_piece(self, upload: SegmentUpload, piece: Piece) -> Future[None]:
-        """Make a piece durable, then merge small ones in the background."""
+        """Make a piece durable, then tidy up in the background."""
         return self._submit_for(upload, lambda: self._store_piece(upload, piece))
 
     def probe(self) -> Future[None]:
@@ -246,9 +248,10 @@ class WalUploads:
         began = time.monotonic()
         if stored_bytes := upload.pieces.put(piece):
             self._stats.stored(seconds=time.monotonic() - began, stored_bytes=stored_bytes, segment=False)
+        self._before_confirming()
         start = upload.name.start
         self._events.put(Durable(upload.name, Lsn(start + piece.first), Lsn(start + piece.end), whole=False))
-        self._submit_for(upload, upload.pieces.merge_if_many)
+        self._submit_for(upload, upload.pieces.tidy_up)
 
     def _store_segment(self, upload: SegmentUpload) -> None:
         name, began = upload.name, time.monotonic()
@@ -259,6 +262,7 @@ class WalUploads:
         else:
             compare_segment(self.store, self.codec, upload.key, upload.crc, name.segment_bytes)
         upload.pieces.compare_others(upload.key)
+        self._before_confirming()
         self._events.put(Durable(name, name.start, name.end, whole=True))
         while busy := [job for job in upload.piece_jobs if not job.done()]:
             wait_futures(busy, timeout=1)

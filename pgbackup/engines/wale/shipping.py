@@ -68,8 +68,12 @@ class ToolShipping:
         self._settle = settle
         self._is_atomic = settle is None
 
-    def open_uploads(self, events: WakeableQueue, stats: UploadStats) -> ToolUploads:
-        return ToolUploads(self._store, self._spool, self.ship, events, concurrency=self._concurrency, stats=stats)
+    def open_uploads(
+        self, events: WakeableQueue, stats: UploadStats, before_confirming: Callable[[], None]
+    ) -> ToolUploads:
+        return ToolUploads(
+            self._store, self._spool, self.ship, events, before_confirming, concurrency=self._concurrency, stats=stats
+        )
 
     def put_history(self, name: str, content: bytes) -> bytes | None:
         file = self._spool.new(name)

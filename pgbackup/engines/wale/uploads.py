@@ -43,6 +43,7 @@ class ToolUploads:
         spool: Spool,
         ship: Ship,
         events: WakeableQueue,
+        before_confirming: Callable[[], None],
         *,
         concurrency: int,
         stats: UploadStats,
@@ -51,6 +52,7 @@ class ToolUploads:
         self._spool = spool
         self._ship = ship
         self._events = events
+        self._before_confirming = before_confirming
         self._stats = stats
         self._concurrency = concurrency
         self._stop = threading.Event()
@@ -117,6 +119,7 @@ class ToolUploads:
             if info is not None:
                 seconds = time.monotonic() - began
                 self._stats.stored(seconds=seconds, stored_bytes=info.size_bytes, segment=True)
+            self._before_confirming()
             self._settled(name)
             self._events.put(Durable(name, name.start, name.end, whole=True))
         except Exception as exc:  # noqa: BLE001 - whatever it is, the thread that owns the stream must hear of it

@@ -9,6 +9,7 @@ import pytest
 
 from pgbackup.core.lsn import MIB, SegmentName
 from pgbackup.engines.wal.events import Durable, Failed, WakeableQueue
+from pgbackup.engines.wal.fence import Fence, Superseded
 from pgbackup.engines.wal.segment import Piece
 from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.engines.wal.uploads import FINISHED_BYTES, WalUploads
@@ -27,8 +28,10 @@ class Session:
         self.store = MemoryStore()
         self.events = WakeableQueue()
         self.seen: list[Durable | Failed] = []
+        fence = Fence(self.store, 1)
+        fence.put_up()
         self.uploads = WalUploads(
-            self.store, Codec(Compression("none")), self.events, concurrency=concurrency, stats=stats
+            self.store, Codec(Compression("none")), self.events, fence.check, concurrency=concurrency, stats=stats
         )
 
     def wait_for(self, kind: type[Durable | Failed]) -> None:
@@ -90,6 +93,20 @@ def test_a_segment_that_differs_from_an_unknown_piece_is_never_durable() -> None
     assert session.store.get(piece) == b"y" * 100
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_stored_behind_another_session_is_never_durable(whole: bool) -> None:
+    session = Session(UploadStats())
+    Fence(session.store, 1).put_up()
+    if whole:
+        session.ship_segment()
+    else:
+        session.uploads.put_piece(session.uploads.open(SEGMENT, []), Piece(0, 100, (bytes(100),)))
+    session.wait_for(Failed)
+    session.close()
+    assert not [event for event in session.seen if isinstance(event, Durable)]
+    assert [type(event.error) for event in session.seen if isinstance(event, Failed)] == [Superseded]
+
+
 def test_segments_that_wait_for_the_store_are_bounded_in_bytes() -> None:
     """Many uploads of WAL that cannot be compressed, and a store that hangs."""
     session = Session(UploadStats(), concurrency=64)
@@ -138,7 +155,7 @@ def test_a_segment_that_was_stored_with_another_compression_is_compared(same: bo
     session.wait_for(Durable if same else Failed)
     session.close()
     assert [type(event) for event in session.seen] == [Durable if same else Failed]
-    assert [info.key for info in session.store.list()] == [key], "nothing is stored beside it"
+    assert [info.key for info in session.store.list(keys.WAL)] == [key], "nothing is stored beside it"
 
 
 def test_what_cannot_be_read_under_another_name_does_not_stop_the_stream() -> None:

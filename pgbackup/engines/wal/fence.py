@@ -1,0 +1,47 @@
+"""The fence around a timeline: of two sessions that ship the same one, at most one may confirm.
+
+One small object for each timeline, overwritten by every session as it begins, before it lists what is stored. After a
+session has made something durable, and before it confirms it, it reads the fence: with the mark of another session in
+it nothing is confirmed, and the session begins again from what is stored by then.
+
+So no two sessions confirm different bytes: the other one wrote its mark either before ours, and then finds ours at its
+next look, and what it had confirmed was there for us to list; or after our look, and then what we confirm was there
+for it to list. That needs no clock, and no condition that a store might ignore; only that a read and a listing see
+what was written before them. Each session has a mark of its own, for a process may meet another server next time.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from pgbackup.errors import ObjectMissing, PgbackupError
+from pgbackup.repository import keys
+from pgbackup.storage.base import ObjectStore
+
+
+class Superseded(PgbackupError):
+    """Another session ships this timeline, or shipped it meanwhile: receive again, and compare."""
+
+    retryable = True
+
+
+class Fence:
+    """One session's side of the fence. Thread-safe."""
+
+    def __init__(self, store: ObjectStore, timeline: int) -> None:
+        self._store = store
+        self._key = keys.fence(timeline)
+        self._mark = uuid.uuid4().hex.encode()
+
+    def put_up(self) -> None:
+        """Write our mark. What is listed from now on is what every earlier session may have confirmed."""
+        self._store.put(self._key, self._mark)
+
+    def check(self) -> None:
+        """Call after something became durable, and before it is confirmed. Raises Superseded."""
+        try:
+            mark = self._store.get(self._key)
+        except ObjectMissing as gone:
+            raise Superseded(f"{self._key} was removed while WAL was shipped") from gone
+        if mark != self._mark:
+            raise Superseded("another session began to ship this timeline")

@@ -123,6 +123,7 @@ class App:
             Compression.parse(self.settings.compression),
             self._key(),
             accept_unencrypted=self.settings.accept_unencrypted,
+            accept_gnupg=self.settings.accept_gnupg,
         )
 
     def _key(self) -> bytes | None:

@@ -130,6 +130,7 @@ def _request(app: App, directory: Path, options: dict[str, Any]) -> RestoreReque
             os.environ,
             config=app.settings.toml,
             transform=app.settings.encryption_key_transform,
+            accepted=[name for name in ("accept_unencrypted", "accept_gnupg") if getattr(app.settings, name)],
             engine=app.settings.engine,
             tool=app.tool_program(),
         ),

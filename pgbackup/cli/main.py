@@ -55,7 +55,7 @@ SETTING_FLAGS = (
     "backup-rate", "page-checksums", "schedule", "schedule-jitter", "verify-schedule", "timezone", "stop-timeout",
     "expire-schedule", "retention-backups", "retention-window", "retention-daily", "retention-weekly",
     "retention-monthly", "retention-yearly", "retention-min-restorable",
-    "accept-unencrypted",
+    "accept-unencrypted", "accept-gnupg",
     "adopt", "host", "log-format", "health-interval", "rpo-warning", "rpo-critical", "http", "cluster", "alert-repeat",
 )  # fmt: skip
 """Every setting but the secrets: those would be seen in a list of processes."""

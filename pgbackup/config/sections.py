@@ -56,6 +56,11 @@ class RepositorySection(BaseSettings):
         "`yes`: with a key, also read objects that are not encrypted, another tool's from before there was a key. "
         "Whoever can write to the repository can then put in what is restored.",
     )
+    accept_gnupg: Switch = setting(
+        False,
+        "`yes`: with a key, also read objects that are encrypted with GnuPG, another tool's from before there was a "
+        "key. Whoever has the public key and can write to the repository can then put in what is restored.",
+    )
     part_size: Annotated[int, size(1 << 20, 64 << 30)] = setting(
         256 << 20, "Raw bytes of a base backup in one stored object, about."
     )

@@ -71,12 +71,19 @@ class Encoder(Protocol):
 class Codec:
     """Encodes with one compression and perhaps one key; decodes whatever was stored with that key or without one."""
 
-    def __init__(self, compression: Compression, key: bytes | None = None, *, accept_unencrypted: bool = False) -> None:
-        """``key``: 32 bytes, as read_key makes them, or None for plain objects. ``accept_unencrypted``: with a key,
-        objects that are not encrypted are read all the same (another tool's, from before there was a key)."""
+    def __init__(
+        self,
+        compression: Compression,
+        key: bytes | None = None,
+        *,
+        accept_unencrypted: bool = False,
+        accept_gnupg: bool = False,
+    ) -> None:
+        """``key``: 32 bytes, as read_key makes them, or None for plain objects. ``accept_``: with a key, objects that
+        are not encrypted, or with GnuPG, are read all the same (another tool's, from before there was a key)."""
         self._compression = compression
         self._key = key
-        self._accept_unencrypted = accept_unencrypted
+        self._reading = Reading(key, accept_unencrypted=accept_unencrypted, accept_gnupg=accept_gnupg)
 
     @property
     def compression(self) -> Compression:
@@ -93,10 +100,16 @@ class Codec:
 
     def with_compression(self, compression: Compression) -> Codec:
         """The same key with another compression."""
-        return Codec(compression, self._key, accept_unencrypted=self._accept_unencrypted)
+        reading = self._reading
+        return Codec(
+            compression,
+            self._key,
+            accept_unencrypted=reading.accept_unencrypted,
+            accept_gnupg=reading.accept_gnupg,
+        )
 
     def strict(self) -> Codec:
-        """The same, but with a key everything must be encrypted."""
+        """The same, but with a key everything must be encrypted with it."""
         return Codec(self._compression, self._key)
 
     def uncompressed(self) -> Codec:
@@ -146,8 +159,7 @@ class Codec:
 
     def _content(self, key: str, stored: Blocks, on_unproven: Callable[[], None] = lambda: None) -> Content:
         check_readable(key)
-        reading = Reading(self._key, accept_unencrypted=self._accept_unencrypted)
-        return content_of(key, stored, reading, on_unproven)
+        return content_of(key, stored, self._reading, on_unproven)
 
 
 # -- what codecs are put together of ----------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 extension promises, and the content has to keep that promise.
 
 Encryption, in this order: libsodium, when a key is configured and the first chunk is authentic with it; GnuPG, when the
-object begins with a session key packet that adds up in full (openpgp.py); none. With a key configured an object that is
-not encrypted is refused, unless that was allowed and its beginning proves what it is; what fits nothing is refused in
-any case. Whatever differs is a CorruptObject with the object's key.
+object begins with a session key packet that adds up in full (openpgp.py); none. With a key configured only that one
+says who wrote an object: what is not encrypted is refused, unless that was allowed and its beginning proves what it
+is, and so is what GnuPG encrypted, for anybody may have the public key. What fits nothing is refused in any case.
+Whatever differs is a CorruptObject with the object's key.
 """
 
 from __future__ import annotations
@@ -54,11 +55,12 @@ _MAGICS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How objects may be stored: with ``secret`` (32 bytes, libsodium), with GnuPG, and without encryption: where there
+    """How objects may be stored: with ``secret`` (32 bytes, libsodium); with GnuPG and without encryption where there
     is no secret, or where that is accepted all the same."""
 
     secret: bytes | None = None
     accept_unencrypted: bool = False
+    accept_gnupg: bool = False
 
 
 def is_readable(extension: str) -> bool:
@@ -92,6 +94,8 @@ def content_of(key: str, stored: Blocks, reading: Reading, on_unproven: Note) ->
     elif openpgp.may_begin(begin):
         begin, stored = _look(stored, openpgp.LOOK_BYTES)
         is_message = openpgp.is_message(begin)
+        if is_message:
+            _check_gnupg(key, reading)
         plain = gpg.decrypted(key, stored) if is_message else _unencrypted(key, begin, stored, reading)
         encrypted = is_message
     else:
@@ -141,6 +145,16 @@ def _unencrypted(key: str, begin: bytes, stored: Blocks, reading: Reading) -> Bl
     if reading.accept_unencrypted and _format_of(begin) == keys.split_extension(key)[1]:
         return stored
     return _decrypted(key, reading.secret, stored)
+
+
+def _check_gnupg(key: str, reading: Reading) -> None:
+    """Raise CorruptObject where a message would prove nothing of what is configured."""
+    if reading.secret is not None and not reading.accept_gnupg:
+        raise CorruptObject(
+            key,
+            "it is encrypted with GnuPG, not with the encryption key that is configured",
+            hint="Was it stored before there was that key? Then PGBACKUP_ACCEPT_GNUPG=yes reads it.",
+        )
 
 
 def _expanded(

@@ -25,6 +25,7 @@ from tests.foreign_archives import put_wal, wal_e_backup
 from tests.restoring import SETTINGS, Repository, insert, rows
 
 OURS = Codec(Compression("zstd", 1), bytes(range(32)))
+MIXED = Codec(Compression("zstd", 1), bytes(range(32)), accept_gnupg=True)
 
 
 def lzop(data: bytes) -> bytes:
@@ -94,18 +95,20 @@ def test_wal_fetch_serves_its_segments_and_says_what_is_not_there(make_server, s
     repository, _ = archived(make_server, source, lambda data: own_keyring.encrypt(lzop(data), RSA))
     key = next(info.key for info in repository.store.list(keys.WAL))
     name = key.removeprefix(keys.WAL).removesuffix(".lzo")
-    fetch(WalReader(repository.store, OURS), name, tmp_path / "segment")
+    fetch(WalReader(repository.store, MIXED), name, tmp_path / "segment")
     assert (tmp_path / "segment").read_bytes() == (source.data_directory / "pg_wal" / name).read_bytes()
 
 
 def test_in_one_prefix_with_our_own_encrypted_backups(make_server, source, own_keyring):
-    """The move from WAL-E: its backups, gpg and all, then ours with a key; each is read by what it is."""
+    """The move from WAL-E: its backups, gpg and all, then ours with a key; each is read by what it is, with a word."""
     repository, theirs = archived(make_server, source, lambda data: own_keyring.encrypt(lzop(data), RSA))
-    mixed = Repository(make_server, OURS, repository.store)
+    with pytest.raises(CorruptObject, match="encrypted with GnuPG, not with the encryption key"):
+        Repository(make_server, OURS, repository.store).restore(directory=make_server.new_directory("refused"))
+    mixed = Repository(make_server, MIXED, repository.store)
     ours = mixed.archiver.backup(source)
     insert(source, 4)
     mixed.archiver.wal(source)
-    catalog = read_catalog(mixed.store, OURS)
+    catalog = read_catalog(mixed.store, MIXED)
     assert [b.name for b in catalog.backups] == [theirs, ours]
     assert [catalog.why_not_restorable(b) for b in catalog.backups] == ["", ""]
     for name in (theirs, ours):

@@ -30,7 +30,7 @@ from tests.foreign_archives import WalG, make_tar, put_wal
 from tests.restoring import SETTINGS, Repository, insert, rows
 
 KEY = bytes(range(32))
-PLAIN, SECRET = Codec(Compression("zstd", 1)), Codec(Compression("zstd", 1), KEY)
+PLAIN, SECRET = Codec(Compression("zstd", 1)), Codec(Compression("zstd", 1), KEY, accept_gnupg=True)
 COMPRESSIONS = {
     ".lz4": lambda data: lz4.frame.compress(data, block_size=7, block_linked=False, content_checksum=True),
     ".zst": zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress,

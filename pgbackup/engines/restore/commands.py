@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pgbackup
+from pgbackup.config.problems import variable_name
 from pgbackup.engines.restore.wal import FOLDER
 
 STAGED_COMMAND = f"cp {FOLDER}/%f %p"
@@ -20,7 +21,8 @@ END_COMMAND = f"rm -rf {FOLDER}"
 AHEAD = "ahead"
 
 _CARRIED = (
-    "PGBACKUP_CONFIG", "PGBACKUP_ENCRYPTION_KEY_FILE", "PGBACKUP_ENCRYPTION_KEY_TRANSFORM", "AWS_ENDPOINT_URL",
+    "PGBACKUP_CONFIG", "PGBACKUP_ENCRYPTION_KEY_FILE", "PGBACKUP_ENCRYPTION_KEY_TRANSFORM",
+    "PGBACKUP_ACCEPT_UNENCRYPTED", "PGBACKUP_ACCEPT_GNUPG", "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_PROFILE", "AWS_CONFIG_FILE",
     "AWS_SHARED_CREDENTIALS_FILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ENDPOINT", "WALE_S3_ENDPOINT",
     "AWS_S3_FORCE_PATH_STYLE", "WALG_S3_CA_CERT_FILE", "WALG_LIBSODIUM_KEY_PATH",
@@ -55,12 +57,18 @@ def fetch_command(repository: str, environ: Mapping[str, str]) -> str:
 
 
 def carried_environment(
-    environ: Mapping[str, str], *, config: Path | None, transform: str, engine: str = "native", tool: str = ""
+    environ: Mapping[str, str],
+    *,
+    config: Path | None,
+    transform: str,
+    accepted: Iterable[str] = (),
+    engine: str = "native",
+    tool: str = "",
 ) -> dict[str, str]:
     """The environment that the command needs, from anywhere: files by absolute paths, and what the settings came to.
 
     ``config``: the TOML file that was read, whoever named it; ``transform``: how the encryption key is written;
-    ``tool``: the program of the engine.
+    ``accepted``: the settings that say what is read with a key all the same; ``tool``: the program of the engine.
     """
     found = dict(environ)
     for name in _FILES:
@@ -70,6 +78,7 @@ def carried_environment(
         found["PGBACKUP_CONFIG"] = str(config.absolute())
     if transform != "none":
         found["PGBACKUP_ENCRYPTION_KEY_TRANSFORM"] = transform
+    found |= {variable_name(setting): "yes" for setting in accepted}
     if engine != "native":
         found["PGBACKUP_ENGINE"], found["PGBACKUP_TOOL"] = engine, tool
     return found

@@ -20,6 +20,7 @@ KEY = bytes(range(32))
 PASSPHRASE = "it is only a test"
 ZSTD = Codec(Compression("zstd", 1))
 SECRET = Codec(Compression("zstd", 1), KEY)
+MIXED = Codec(Compression("zstd", 1), KEY, accept_gnupg=True)
 NAME = "wal_005/000000010000000000000001.zst"
 CONTENT = os.urandom(3_000_000)
 LARGE = ZSTD.encode(CONTENT)
@@ -38,7 +39,7 @@ def children() -> set[int]:
 
 
 @pytest.mark.parametrize("recipients", [(RSA,), (CURVE,), (RSA, CURVE)], ids=["rsa", "curve", "both"])
-@pytest.mark.parametrize("codec", [ZSTD, SECRET], ids=["without-key", "with-key"])
+@pytest.mark.parametrize("codec", [ZSTD, MIXED], ids=["without-key", "with-key"])
 def test_a_message_is_read_whatever_is_configured(own_keyring: Keyring, recipients: tuple[str, ...], codec) -> None:
     for stored, content in ((LARGE, CONTENT), (SMALL, b"small")):
         message = own_keyring.encrypt(stored, *recipients)
@@ -49,7 +50,7 @@ def test_a_message_is_read_whatever_is_configured(own_keyring: Keyring, recipien
     assert not children()
 
 
-@pytest.mark.parametrize("codec", [ZSTD, SECRET], ids=["without-key", "with-key"])
+@pytest.mark.parametrize("codec", [ZSTD, MIXED], ids=["without-key", "with-key"])
 def test_data_that_is_marked_as_text_is_taken_as_it_is(own_keyring: Keyring, codec: Codec) -> None:
     """WAL-G marks all that it encrypts as text, and gpg drops the carriage returns of text."""
     content = os.urandom(200_000)
@@ -66,7 +67,7 @@ def test_data_that_is_marked_as_text_is_taken_as_it_is(own_keyring: Keyring, cod
 
 
 def test_every_object_is_read_by_what_it_is(own_keyring: Keyring) -> None:
-    """One prefix: WAL-E's gpg, our libsodium, and what has no encryption only where that was allowed."""
+    """One prefix: our libsodium; WAL-E's gpg, and what has no encryption, only where that was allowed."""
     for _ in range(300):
         stored = SECRET.encode(b"ours")
         assert not openpgp.is_message(stored)
@@ -77,7 +78,14 @@ def test_every_object_is_read_by_what_it_is(own_keyring: Keyring) -> None:
     lenient = Codec(Compression("zstd", 1), KEY, accept_unencrypted=True)
     assert lenient.decode(NAME, SMALL) == b"small"
     assert lenient.decode(NAME, SECRET.encode(b"ours")) == b"ours"
-    assert lenient.decode(NAME, own_keyring.encrypt(SMALL, RSA)) == b"small"
+    with pytest.raises(CorruptObject, match="encrypted with GnuPG, not with the encryption key") as refused:
+        lenient.decode(NAME, own_keyring.encrypt(SMALL, RSA))
+    assert "PGBACKUP_ACCEPT_GNUPG" in refused.value.hint
+    with pytest.raises(CorruptObject, match="not encrypted"):
+        MIXED.decode(NAME, SMALL)
+    assert MIXED.with_compression(Compression("lz4")).decode(NAME, own_keyring.encrypt(SMALL, RSA)) == b"small"
+    with pytest.raises(CorruptObject, match="GnuPG"):
+        MIXED.strict().decode(NAME, own_keyring.encrypt(SMALL, RSA))
     # What nothing proves is refused all the same: another key, or no magic number.
     for name, stored in ((NAME, Codec(Compression("zstd", 1), bytes(32)).encode(b"x")), (NAME[:-4], b"plain text")):
         with pytest.raises(CorruptObject, match="another key"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pgbackup.core.backup import Tablespace
-from pgbackup.engines.restore.commands import fetch_command, on_demand_command, secrets_needed
+from pgbackup.engines.restore.commands import carried_environment, fetch_command, on_demand_command, secrets_needed
 from pgbackup.engines.restore.place import map_tablespaces
 from pgbackup.errors import RestoreError
 
@@ -32,6 +32,15 @@ def test_the_command_names_no_secret():
     assert "even more" not in command
     assert Path(words[words.index("-m") - 2]).is_absolute()
     assert secrets_needed(environ) == ["PGBACKUP_ENCRYPTION_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+
+
+def test_what_is_accepted_is_accepted_by_the_server_too():
+    """Given by a flag or by a variable: a restore that reads what is not encrypted needs such WAL as well."""
+    environ = carried_environment({}, config=None, transform="none", accepted=["accept_unencrypted", "accept_gnupg"])
+    words = shlex.split(fetch_command("s3://bucket/prefix", environ))
+    assert {"PGBACKUP_ACCEPT_UNENCRYPTED=yes", "PGBACKUP_ACCEPT_GNUPG=yes"} <= set(words)
+    plain = carried_environment({}, config=None, transform="none")
+    assert "ACCEPT" not in fetch_command("s3://bucket/prefix", plain)
 
 
 def test_percent_signs_are_doubled_for_postgres():

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import size_text
 from pgbackup.cli.their_options import harmless, refused, target_storage, tell_unused
+from pgbackup.core.size_text import size_text
 from pgbackup.errors import ConfigError, RestoreError
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ import click
 
 from pgbackup.cli.cmd_expire import OpensExpiry
 from pgbackup.cli.expiry_output import expiry_document, print_plan, print_removed, print_report, raise_refusal
-from pgbackup.cli.output import emit_json, json_option, size_text
+from pgbackup.cli.output import emit_json, json_option
 from pgbackup.cli.their_options import harmless, refused, target_storage, tell_unused
 from pgbackup.core.retention_request import Before, Chain, NotDeletable, Retain, oldest_to_keep, policy_for, starts_in
+from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbackup.cli.begun import require_begun
-from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text
+from pgbackup.cli.output import emit_json, json_option, table, time_text
+from pgbackup.core.size_text import size_text
 from pgbackup.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbackup.cli.begun import require_begun
-from pgbackup.cli.output import emit_json, json_option, size_text, table, time_text, window_texts
+from pgbackup.cli.output import emit_json, json_option, table, time_text, window_texts
 from pgbackup.core.lsn import SegmentName
+from pgbackup.core.size_text import size_text
 
 if TYPE_CHECKING:
     from pgbackup.app import App

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgbackup.cli.output import duration_text, emit_json, json_option, size_text
+from pgbackup.cli.output import duration_text, emit_json, json_option
 from pgbackup.cli.restore_target import check_clock, target_of
+from pgbackup.core.size_text import size_text
 
 if TYPE_CHECKING:
     from pgbackup.app import App

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import duration_text, emit_json, json_option, size_text, time_text, window_texts
+from pgbackup.cli.output import duration_text, emit_json, json_option, time_text, window_texts
+from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import emit_json, json_option, size_text
+from pgbackup.cli.output import emit_json, json_option
+from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import size_text, table, time_text
+from pgbackup.cli.output import table, time_text
+from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:

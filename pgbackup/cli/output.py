@@ -1,4 +1,4 @@
-"""What commands print on stdout: tables and JSON, sizes and times; the same value either way.
+"""What commands print on stdout: tables and JSON, and times; the same value either way.
 
 JSON is one document per command. Its times are ISO 8601 with zone, LSNs are text, sizes are bytes, durations seconds.
 """
@@ -16,7 +16,6 @@ import click
 
 from pgbackup.core.lsn import Lsn, SegmentName
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _WRITTEN = "pgbackup.json_written"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
@@ -64,16 +63,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for row in cells:
         padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
         click.echo("  ".join(padded).rstrip())
-
-
-def size_text(size_bytes: int) -> str:
-    """``1.4 GiB``."""
-    value = float(size_bytes)
-    for unit in _UNITS:
-        if abs(value) < 1000 or unit == _UNITS[-1]:
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def time_text(moment: datetime | None, zone: tzinfo = UTC, *, up: bool = False) -> str:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pgbackup.cli.output import duration_text, size_text
+from pgbackup.cli.output import duration_text
+from pgbackup.core.size_text import size_text
 from pgbackup.engines.base import ProgressSink
 from pgbackup.logs import log_fields
 

@@ -41,11 +41,6 @@ def time_left(bytes_left: int | None, rate: float) -> timedelta | None:
     return timedelta(seconds=max(0.0, bytes_left / rate))
 
 
-def size_text(count: int) -> str:
-    """For people: ``41.0 GiB``, ``256.0 MiB``."""
-    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.1f} MiB"
-
-
 def time_text(left: timedelta) -> str:
     """For people: ``41 min``, ``7 h``."""
     minutes = round(left.total_seconds() / 60)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pgbackup.core.findings import Finding, Severity
-from pgbackup.core.growth import GrowthSeries, size_text, time_left, time_text
+from pgbackup.core.growth import GrowthSeries, time_left, time_text
 from pgbackup.core.held_wal import by_share, by_size, by_time_left, is_little, share_of_disk, worst
+from pgbackup.core.size_text import size_text
 
 _IN_FLIGHT_BYTES = 32 << 20
 """Two segments, which may always be on their way."""

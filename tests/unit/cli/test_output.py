@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 
-from pgbackup.cli.output import duration_text, emit_json, plain, size_text, table, time_text, window_texts
+from pgbackup.cli.output import duration_text, emit_json, plain, table, time_text, window_texts
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.size_text import size_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def test_an_archive_command_that_fails() -> None:
     sample = replace(QUIET, waiting_bytes=300 * MIB, failed_wal="000000010000000000000007")
     finding = only(sample)
     assert (finding.key, finding.severity) == ("pg-wal:archiving", Severity.WARNING)
-    assert "archive_command fails at 000000010000000000000007: 300.0 MiB wait to be archived" in finding.summary
+    assert "archive_command fails at 000000010000000000000007: 300 MiB wait to be archived" in finding.summary
     assert "archive_command = '/bin/true'" in finding.hint
     assert only(sample, rate=10 * MIB).severity is Severity.CRITICAL, "50 GiB are gone in less than two hours"
     assert told(replace(sample, waiting_bytes=200 * MIB)) == []

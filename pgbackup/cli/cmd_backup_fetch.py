@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.their_options import harmless, refused, target_storage, tell_unused
+from pgbackup.cli.their_options import harmless, options_of_every_command, refused, tell_unused
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import ConfigError, RestoreError
 
@@ -39,7 +39,7 @@ _USER_DATA = "user data is not kept with a backup; name one, or say LATEST"
 @refused("--mask", why=_PARTLY)
 @refused("--restore-only", why=_PARTLY)
 @refused("--target-user-data", why=_USER_DATA)
-@target_storage
+@options_of_every_command
 @click.pass_obj
 def command(app: App, *, directory: Path, name: str, restore_spec: str | None, pool_size: int | None) -> None:
     """Fetch the files of base backup NAME, or of the newest one, into DEST, which must be empty or not there.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgbackup.cli.their_options import target_storage, tell_unused
+from pgbackup.cli.their_options import options_of_every_command, tell_unused
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -35,7 +35,7 @@ _RFC_3339, _RFC_850 = "%Y-%m-%dT%H:%M:%SZ", "%A, %d-%b-%y %H:%M:%S UTC"
 @click.option("--detail", is_flag=True, help="Show what is known of each backup.")
 @click.option("--pretty", is_flag=True, help="A table with lines; with --json, indented.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead.")
-@target_storage
+@options_of_every_command
 @click.pass_obj
 def command(app: App, *, name: str, detail: bool, pretty: bool, as_json: bool) -> None:
     """List the backups as `wal-g backup-list` does: columns, JSON and order are the same.

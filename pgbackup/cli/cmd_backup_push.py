@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbackup.cli.cmd_backup import warn_of_damage
-from pgbackup.cli.their_options import harmless, refused, target_storage, tell_unused
+from pgbackup.cli.their_options import harmless, options_of_every_command, refused, tell_unused
 from pgbackup.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _spelt_out(args: Sequence[str]) -> Iterator[str]:
 @harmless("--pool-size", why="PGBACKUP_UPLOAD_CONCURRENCY says how many uploads there are", takes_value=True)
 @refused("--add-user-data", why=_NO_USER_DATA)
 @refused("--while-offline", why="the backup comes from the running server: start it", takes_value=False)
-@target_storage
+@options_of_every_command
 @click.pass_obj
 def command(app: App, *, words: Sequence[str], permanent: bool, rate: int | None) -> None:
     """Take one base backup through the server's own replication protocol.

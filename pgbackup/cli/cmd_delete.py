@@ -17,7 +17,7 @@ import click
 from pgbackup.cli.cmd_expire import OpensExpiry
 from pgbackup.cli.expiry_output import expiry_document, print_plan, print_removed, print_report, raise_refusal
 from pgbackup.cli.output import emit_json, json_option
-from pgbackup.cli.their_options import harmless, refused, target_storage, tell_unused
+from pgbackup.cli.their_options import harmless, options_of_every_command, refused, tell_unused
 from pgbackup.core.retention_request import Before, Chain, NotDeletable, Retain, oldest_to_keep, policy_for, starts_in
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
@@ -45,7 +45,7 @@ _COUNT = re.compile(r"[0-9]{1,18}")
 @click.option("-n", "--dry-run", is_flag=True, hidden=True)
 @harmless("--use-sentinel-time", why="backups are always ordered by time")
 @refused("--target-user-data", why="name the backup")
-@target_storage
+@options_of_every_command
 @json_option
 @click.pass_obj
 def command(

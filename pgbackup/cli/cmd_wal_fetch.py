@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.their_options import target_storage
+from pgbackup.cli.their_options import options_of_every_command
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -30,7 +30,7 @@ _OWN_FOLDER = ".pgbackup-prefetch"
 @click.option("--no-prefetch", is_flag=True, help="Do not fetch the segments that come next ahead of time.")
 @click.option("-p", "--prefetch", type=click.IntRange(0), hidden=True)
 @click.option("--fetch-ahead", "segment_bytes", type=int, hidden=True)
-@target_storage
+@options_of_every_command
 @click.pass_obj
 def command(
     app: App,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.their_options import harmless, target_storage, tell_unused
+from pgbackup.cli.their_options import harmless, options_of_every_command, tell_unused
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command("wal-push")
 @click.argument("path", type=click.Path(path_type=Path))
 @harmless("-p", "--pool-size", why="Postgres names each segment by itself", takes_value=True)
-@target_storage
+@options_of_every_command
 @click.pass_obj
 def command(app: App, path: Path) -> None:
     """Ship the WAL file at PATH to the repository; exit 0 only when it is durable there.

@@ -2,6 +2,7 @@
 
 Three kinds: what changes nothing here is accepted and told at debug level; what would be dangerous to pass over is a
 usage error with the way to go; ``--target-storage`` is accepted where it names the one storage that there is.
+WAL-G takes its options of every command behind the command as well.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNUSED = "pgbackup.options_without_effect"
+_CONFIG = (
+    "WAL-G's file is not read, set what it says in the environment; pgbackup's own stands before the command, "
+    "`pgbackup --config FILE.toml COMMAND`"
+)
 _STORAGES = ("default", "all", "all_alive", "any")
 _log = logging.getLogger(__name__)
 
@@ -41,14 +46,16 @@ def refused(*names: str, why: str, takes_value: bool = True) -> Callable[[Comman
     return click.option(*names, expose_value=False, hidden=True, callback=refuse, **kind)
 
 
-def target_storage(command: Command) -> Command:
-    """WAL-G's ``--target-storage``."""
+def options_of_every_command(command: Command) -> Command:
+    """WAL-G's ``--config``, ``--turbo`` and ``--target-storage``."""
 
     def check(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
         if value is not None and value not in _STORAGES:
             raise click.UsageError(f"--target-storage {value}: there is one storage, and it is called default.", ctx)
 
-    return click.option("--target-storage", expose_value=False, hidden=True, callback=check)(command)
+    command = click.option("--target-storage", expose_value=False, hidden=True, callback=check)(command)
+    command = harmless("--turbo", why="PGBACKUP_BACKUP_RATE and PGBACKUP_UPLOAD_RATE are obeyed")(command)
+    return refused("--config", why=_CONFIG)(command)
 
 
 def tell_unused() -> None:

@@ -79,6 +79,10 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def repository(self) -> None:
+        if self._engine == "wal-g" and (file := place.config_file_at_home(self._environ)) is not None:
+            text = "wal-g would read it, and pgbackup does not: set what it says in the environment, and move it away"
+            self.problems.append(Problem("", f"{file}: {text}"))
+            return
         if "repository" in self._ours:
             self._overridden((*place.PREFIXES, *place.ELSEWHERE, place.STORAGE_PREFIX), "repository")
             return

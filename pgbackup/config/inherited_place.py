@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,8 @@ ELSEWHERE = {
         ("OSS", "Alibaba OSS"),
     )
 }
-_CONFIG_FILES = (".walg.json", ".walg.yaml", ".walg.yml", ".walg.toml")
+_CONFIG_ENDINGS = ("json", "toml", "yaml", "yml", "properties", "props", "prop", "hcl", "dotenv", "env", "ini")
+"""What WAL-G's library for settings takes behind ``.walg.``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +69,22 @@ def find_place(environ: Mapping[str, str]) -> Place:
 
 def config_file(environ: Mapping[str, str]) -> Path | None:
     """WAL-G's own configuration file, if there is one: it may say anything, encryption among it."""
-    if environ.get(CONFIG_PATH):
-        return Path(environ[CONFIG_PATH])
-    home = environ.get("HOME")
-    usual = (Path(home) / name for name in _CONFIG_FILES) if home else ()
+    return Path(environ[CONFIG_PATH]) if environ.get(CONFIG_PATH) else config_file_at_home(environ)
+
+
+def config_file_at_home(environ: Mapping[str, str]) -> Path | None:
+    """The file that WAL-G reads whatever the environment says: in its user's home, which some of its builds take from
+    the list of users and not from HOME."""
+    homes = [environ.get("HOME", ""), _home_in_list_of_users()]
+    usual = (Path(home) / f".walg.{ending}" for home in homes if home for ending in _CONFIG_ENDINGS)
     return next((path for path in usual if path.is_file()), None)
+
+
+def _home_in_list_of_users() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
 
 
 def _url(name: str, text: str) -> str:

@@ -24,6 +24,9 @@ TEST_PREFIX = "PGBACKUP_TEST_"
 # A Kubernetes service named "pgbackup" puts these into every container of its namespace.
 _SERVICE_VARIABLE = re.compile(r"^PGBACKUP_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_\w+)?)?)$")
 _MAX_SECRET_BYTES = 64 << 10
+_OTHERS = ("WALG_", "WALE_", "AWS_")
+_SUFFIXES_OF_WAL_G = (".json", ".yaml", ".yml")
+_NOT_OF_WAL_G = "a configuration file of WAL-G is not read, set what it says in the environment"
 _TOO_LARGE = 1 << 64
 
 
@@ -104,7 +107,8 @@ def _read_toml(path: Path, problems: list[Problem]) -> dict[str, str]:
         return {}
     except (ValueError, RecursionError) as exc:
         # Not TOMLDecodeError alone: int() raises for numbers of thousands of digits.
-        problems.append(Problem("", f"{path}: not TOML: {exc}"))
+        why = f"; {_NOT_OF_WAL_G}" if path.suffix in _SUFFIXES_OF_WAL_G else ""
+        problems.append(Problem("", f"{path}: not TOML: {exc}{why}"))
         return {}
     found = {}
     for key, value in table.items():
@@ -165,6 +169,8 @@ class _Reader:
     def _refuse(self, key: str) -> None:
         near = get_close_matches(key, [*self._known, *self._files], n=1, cutoff=0.75)
         hint = f"; did you mean {near[0]}?" if near else ""
+        if self._file and key.upper().startswith(_OTHERS):
+            hint = f" of this file: {_NOT_OF_WAL_G}"
         place = f"{self._file}: {key}" if self._file else key
         self._problems.append(Problem("", f"{place}: is not a setting{hint}"))
 

@@ -244,3 +244,23 @@ def test_the_rest_is_ignored_and_shown_with_the_reason() -> None:
     assert (shown["WALG_S3_RETENTION_PERIOD"].use, shown["WALG_S3_RETENTION_PERIOD"].loses) == ("ignored", True)
     assert shown["WALG_NEW"].use == "ignored"
     assert "WALE_RETRIES" not in shown
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml", "props"])
+def test_a_configuration_file_that_wal_g_as_the_engine_would_read(tmp_path, ending: str) -> None:
+    """Whatever names the repository: it may hold another key, or another place that WAL-G prefers."""
+    (tmp_path / f".walg.{ending}").write_text("")
+    for place in (PLACE, {"PGBACKUP_REPOSITORY": "file:///x"}):
+        text = problem(**place, HOME=str(tmp_path), PGBACKUP_ENGINE="wal-g")
+        assert f".walg.{ending}: wal-g would read it, and pgbackup does not" in text
+        assert "to ignore it" not in text
+    assert load(PGBACKUP_REPOSITORY="file:///x", HOME=str(tmp_path), PGBACKUP_ENGINE="wal-e")
+
+
+def test_a_configuration_file_of_wal_g_given_as_ours(tmp_path) -> None:
+    for name, text in (("x.json", '{"WALG_S3_PREFIX": "s3://b/x"}'), ("x.yaml", "WALG_S3_PREFIX: s3://b/x\n"),
+                       ("x.toml", 'WALG_S3_PREFIX = "s3://b/x"\n')):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ConfigError, match="a configuration file of WAL-G is not read, set what it says") as caught:
+            load_settings(environ={"PGBACKUP_REPOSITORY": "file:///x"}, toml=tmp_path / name)
+        assert "s3://b/x" not in str(caught.value)

@@ -21,13 +21,13 @@ from pgbackup.repository import keys
 from pgbackup.repository.backup_reader import read_backup
 from pgbackup.repository.documents import DATE_FORMAT
 from pgbackup.repository.json_object import parse_object
+from pgbackup.repository.sentinels import fetch_sentinel
 from pgbackup.repository.small_objects import fetch_metadata
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 STORAGE = "default"
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
 _NO_SEGMENT = "Z" * 24
-_MAX_DOCUMENT_BYTES = 64 << 20
 _DETAILS = (
     "start_time", "finish_time", "date_fmt", "hostname", "data_dir", "pg_version", "start_lsn", "finish_lsn",
     "is_permanent", "system_identifier", "uncompressed_size", "compressed_size", "user_data",
@@ -124,9 +124,11 @@ def _as_printed(field: str, value: object) -> object:
 
 
 def _from_seal(store: ObjectStore, name: str, info: ObjectInfo) -> dict[str, Any]:
-    if info.size_bytes > _MAX_DOCUMENT_BYTES:
+    try:
+        seal = fetch_sentinel(store, info)
+    except CorruptObject:
         return {}
-    return _described(read_backup(name, info.modified, store.get(info.key), None).backup)
+    return _described(read_backup(name, info.modified, seal, None).backup)
 
 
 def _described(backup: Backup) -> dict[str, Any]:

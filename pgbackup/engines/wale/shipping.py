@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -166,9 +166,8 @@ class ToolShipping:
             raise ToolError(f"{self._driver.dialect.name} said that {file.name} was fetched, and wrote nothing")
         return target
 
-    def _decoded(self, key: str) -> Iterator[bytes]:
-        with self._store.open_read(key) as source:
-            stream = self._codec.open(key, source)
+    def _decoded(self, key: str) -> Generator[bytes, None, None]:
+        with self._store.open_read(key) as source, self._codec.open(key, source) as stream:
             while block := stream.read(_BLOCK_BYTES):
                 yield block
 
@@ -180,23 +179,32 @@ class ToolShipping:
             extension = self._driver.dialect.wal_extension
             for key in stored_keys(self._store, name):
                 if extension in (None, keys.split_extension(key)[1]):
-                    return self._fetch(file, threading.Event()).read_bytes()[:_MAX_HISTORY_BYTES]
-                return b"".join(self._decoded(key))[:_MAX_HISTORY_BYTES]
+                    return _beginning(_blocks(self._fetch(file, threading.Event())))
+                return _beginning(self._decoded(key))
         finally:
             file.remove()
         return b""
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
+def _blocks(path: Path) -> Generator[bytes, None, None]:
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             yield block
 
 
-def _equal(left: Iterator[bytes], right: Iterator[bytes]) -> bool:
+def _beginning(blocks: Generator[bytes, None, None]) -> bytes:
+    """As much as a history may have, of whatever lies there."""
+    read = b""
+    with closing(blocks):
+        while len(read) < _MAX_HISTORY_BYTES and (block := next(blocks, b"")):
+            read += block
+    return read[:_MAX_HISTORY_BYTES]
+
+
+def _equal(left: Generator[bytes, None, None], right: Generator[bytes, None, None]) -> bool:
     """Whether two streams hold the same bytes, however they are cut."""
     mine = theirs = b""
-    with closing(left), closing(right):  # type: ignore[type-var]
+    with closing(left), closing(right):
         while True:
             mine = mine or next(left, b"")
             theirs = theirs or next(right, b"")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -124,6 +125,24 @@ def test_a_backup_of_wal_e_hides_no_other(app: FakeApp) -> None:
     assert rows[WAL_E]["finish_time"] == "2026-03-01T21:00:00Z"
     assert rows["base_broken"]["wal_file_name"] == "Z" * 24
     assert len(run(app, "--detail").stdout.splitlines()) == 5
+
+
+def test_a_seal_with_a_list_of_all_files_is_not_kept_in_memory(app: FakeApp) -> None:
+    """WAL-G before 1.0 wrote one, and had no metadata.json."""
+    document = json.loads(app.made.store.get(keys.sentinel(FIRST)))
+    files = {f"/base/1/{number}": {"MTime": "2026-03-01T12:00:00Z"} for number in range(100_000)}
+    del document["UserData"]
+    app.made.store.put(keys.sentinel(FIRST), json.dumps(document | {"Files": files}).encode())
+    app.made.store.delete([keys.metadata(FIRST)])
+    del document, files
+    tracemalloc.start()
+    try:
+        rows = json.loads(run(app, "--detail", "--json").stdout)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert next(row for row in rows if row["backup_name"] == FIRST)["start_lsn"] == 10 * MIB + 40
+    assert peak < 4 << 20
 
 
 def test_a_time_that_cannot_be_hides_no_backup(app: FakeApp) -> None:

@@ -229,5 +229,5 @@ class _Line:
             if self._finishing:
                 # For the next process to tell.
                 self._left.append(entry.notice)
-        text = "alert %s could not be sent to %s: %s" if again else "alert %s could not be sent to %s, and is lost: %s"
-        _log.warning(text, key, self._name, exc)
+        outcome = "" if again else ", and is left to the next start" if self._finishing else ", and is lost"
+        _log.warning("alert %s could not be sent to %s%s: %s", key, self._name, outcome, exc)

@@ -56,9 +56,17 @@ class SlotSeries:
         return SlotForecast(rate, time_left(sample.safe_bytes, rate), time_left(sample.free_bytes, rate))
 
 
-def should_drop(sample: SlotSample, limit_bytes: int | None) -> bool:
-    """Whether the operator wants the slot gone rather than the server."""
-    return limit_bytes is not None and sample.exists and sample.retained_bytes > limit_bytes
+def should_drop(sample: SlotSample, limit_bytes: int | None, before: SlotSample | None = None) -> bool:
+    """Whether the operator wants the slot gone rather than the server. ``before``: the look before this one, if any.
+
+    One that is being emptied takes no more of the disk, and one that was made just now only names what is there anyway:
+    both are let be, for dropping them over and over keeps the stream from getting through, and loses WAL.
+    """
+    if limit_bytes is None or not sample.exists or sample.retained_bytes <= limit_bytes:
+        return False
+    if before is None:
+        return True
+    return before.exists and not (sample.active and sample.retained_bytes < before.retained_bytes)
 
 
 def slot_findings(sample: SlotSample, forecast: SlotForecast, limit_bytes: int | None) -> Iterator[Finding]:
@@ -86,7 +94,7 @@ def slot_findings(sample: SlotSample, forecast: SlotForecast, limit_bytes: int |
         yield Finding(
             "slot:retention",
             severity,
-            _summary(sample, forecast),
+            _summary(sample, forecast, limit_bytes),
             "Is the store reachable and fast enough? `max_slot_wal_keep_size` keeps the slot from filling the disk, "
             "PGBACKUP_SLOT_MAX_RETAINED drops it before that.",
             {
@@ -119,8 +127,12 @@ def _shares_of_limits(sample: SlotSample, limit: int | None) -> Iterator[float]:
         yield sample.retained_bytes / sample.limit_bytes
 
 
-def _summary(sample: SlotSample, forecast: SlotForecast) -> str:
+def _summary(sample: SlotSample, forecast: SlotForecast, limit: int | None) -> str:
     text = f"the slot holds back {size_text(sample.retained_bytes)} of WAL on the server"
+    if limit and by_share(sample.retained_bytes / limit):
+        text += f", is dropped at {size_text(limit)}"
+    elif sample.limit_bytes and by_share(sample.retained_bytes / sample.limit_bytes):
+        text += f", is lost at {size_text(sample.limit_bytes)}"
     if forecast.rate:
         text += f", {size_text(round(forecast.rate))}/s more"
     if forecast.until_full is not None:

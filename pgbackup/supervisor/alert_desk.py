@@ -27,6 +27,8 @@ from pgbackup.storage.base import ObjectStore
 
 _WAL_CHECK_IN_SECONDS = 300.0
 _WAL_KINDS = ("wal:", "stream:", "slot:", "repository:", "server:")
+_NEVER_EARLY = ("alert-config:", "slot:dropped", "slot:not-dropped")
+"""Neither goes away by itself once everything is up."""
 _DRAIN_SHARE = 0.8
 """Of the time to stop; what is left is for storing what nobody has taken yet."""
 _log = logging.getLogger(__name__)
@@ -85,15 +87,17 @@ class AlertDesk:
             return self._book.active()
 
     def round(self, health: Health, now: datetime) -> None:
-        """One health check has come to a verdict."""
-        if self._store is not None and not self._restored:
+        """One health check has come to a verdict. People are told before a store is waited for that does not answer."""
+        answers = health.facts is None or health.facts.repository is not None
+        if answers and self._store is not None and not self._restored:
             self._restored = self._restore(self._store)
         with self._lock:
             notices = self._book.update([f for f in health.findings if not self._is_early(f)], now)
         self._tell(notices)
         self._ping(health)
         self._check_in_wal(health)
-        self._save()
+        if answers:
+            self._save()
 
     def _ping(self, health: Health) -> None:
         """The heartbeat is not told of itself: on a warning nothing is sent, so one that failed would fall silent for
@@ -107,9 +111,9 @@ class AlertDesk:
         self._heartbeat.ping(severity.word if severity else "ok", others[0].summary if others else "")
 
     def alarm(self, findings: Sequence[Finding], now: datetime) -> None:
-        """Tell of something outside the rounds: when it is the health check itself that does not come to a verdict."""
+        """Tell of something outside the rounds: what cannot wait for the next, or that none comes to a verdict."""
         with self._lock:
-            notices = self._book.add(findings, now)
+            notices = self._book.add([f for f in findings if not self._is_early(f)], now)
         self._tell(notices)
 
     def _tell(self, notices: Sequence[Notice]) -> None:
@@ -131,7 +135,7 @@ class AlertDesk:
         self._save()
 
     def _is_early(self, finding: Finding) -> bool:
-        if finding.key.startswith("alert-config:") or self._book.is_open(finding.key):
+        if finding.key.startswith(_NEVER_EARLY) or self._book.is_open(finding.key):
             return False
         return time.monotonic() - self._began < self._settings.grace_seconds
 

@@ -132,7 +132,7 @@ class Resident:
         health = self._health_watch(jobs[0])
         ticker = Ticker()
         ticker.every(1, health.sample)
-        ticker.every(_TICK_SECONDS, self._watch_verdicts)
+        ticker.every(_TICK_SECONDS, self._tell_at_once)
         for job in jobs:
             ticker.every(_TICK_SECONDS, job.tick)
         ticker.every(_TRIM_SECONDS, release_free_memory)
@@ -314,11 +314,13 @@ class Resident:
         elif new & {"backup:none", "backup:newest-not-restorable"}:
             self._backup_job.look_again()
 
-    def _watch_verdicts(self) -> None:
-        finding = self._verdicts.finding()
-        if finding is not None:
+    def _tell_at_once(self) -> None:
+        found = self._guard.urgent() if self._guard is not None else []
+        stale = self._verdicts.finding()
+        if stale is not None:
             workers = self._service.worker_findings() if self._service is not None else []
-            self._desk.alarm([finding, *workers], datetime.now(UTC))
+            found = [stale, *workers, *found]
+        self._desk.alarm(found, datetime.now(UTC))
 
     def _publish_snapshot(self, health: Health, now: datetime) -> None:
         view = ProcessView(

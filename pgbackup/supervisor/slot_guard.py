@@ -76,6 +76,11 @@ class SlotGuard:
         with self._lock:
             return list(self._findings)
 
+    def urgent(self) -> list[Finding]:
+        """What is told at once: the health check may wait for a store that hangs while the disk fills. A slot that is
+        missing is made again in a moment, or its absence is told with the rest."""
+        return [f for f in self.findings() if f.severity is Severity.CRITICAL and f.key != "slot:missing"]
+
     @property
     def sample(self) -> SlotSample | None:
         with self._lock:
@@ -83,10 +88,11 @@ class SlotGuard:
 
     def look(self) -> list[Finding]:
         """Look, act where the limit says so, and say what is wrong. A server that does not answer is told by others."""
+        before = self.sample
         try:
             with self._open_session() as session:
                 sample = look_at_slot(session, self._slot)
-                problem = self._drop(session, sample) if should_drop(sample, self._limit) else ""
+                problem = self._drop(session, sample) if should_drop(sample, self._limit, before) else ""
                 if self._dropped and sample.exists and not problem:
                     sample = look_at_slot(session, self._slot)
                 pg_wal = self._look_at_pg_wal(session, sample)

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,13 +22,14 @@ from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.alert_desk import AlertDesk, DeskSettings
 from pgbackup.supervisor.status_look import told_by_run
 from tests.fix_receiver import Receiver
+from tests.made_health import green
 from tests.waiting import wait_for
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOLE = Finding("wal:hole:1/0", Severity.CRITICAL, "a segment is missing", "Take a base backup.", {"timeline": 1})
 OTHER = Finding("backup:overdue", Severity.WARNING, "the newest is old", "Take a base backup.")
-
 STREAM = Finding("stream:stopped", Severity.CRITICAL, "WAL streaming stands", "Look at the log.")
+DROPPED = Finding("slot:dropped", Severity.CRITICAL, "the slot was dropped to save the server", "Mend the store.")
 
 
 def later(minutes: float) -> datetime:
@@ -166,6 +168,30 @@ def test_something_can_be_told_while_no_verdict_comes(receiver: Receiver) -> Non
         only.round(verdict(HOLE), later(31))
         only.round(verdict(HOLE), later(34))
     assert told(receiver) == [("opened", HOLE.key), ("opened", "health:stale"), ("resolved", "health:stale")]
+
+
+def test_people_are_told_before_a_store_is_waited_for_that_does_not_answer(receiver: Receiver) -> None:
+    """Each request takes a minute to fail then: what was open before can be asked for when it answers again."""
+    store = MemoryStore()
+    unseen = Finding("repository:unreachable", Severity.CRITICAL, "no answer", "Look at the network.")
+    with desk(receiver, store) as first:
+        first.round(verdict(HOLE), NOON)
+        receiver.wait(1)
+        first.round(verdict(HOLE), later(1))
+    with desk(receiver, store) as second:
+        store.calls.clear()
+        second.round(replace(verdict(unseen), facts=green(repository=None)), later(2))
+        receiver.wait(2)
+        assert not store.calls
+        second.round(replace(verdict(HOLE), facts=green()), later(3))
+    assert told(receiver) == [("opened", HOLE.key), ("opened", unseen.key)]
+
+
+def test_what_is_told_at_once_waits_for_a_start_to_be_over(receiver: Receiver) -> None:
+    store = MemoryStore()
+    with desk(receiver, store, grace=3600) as only:
+        only.alarm([STREAM, DROPPED], NOON)
+    assert told(receiver) == [("opened", DROPPED.key)]
 
 
 def test_status_repeats_only_what_the_process_still_sees(receiver: Receiver) -> None:

@@ -147,7 +147,7 @@ def test_that_a_slot_was_dropped_is_told_although_there_is_a_new_one(server: Thr
 def test_the_guard_looks_while_the_health_check_waits_for_a_store(
     make_server: ServerFactory, make_program: MakeProgram, s3_server: S3Server
 ) -> None:
-    """The store hangs, so the slot grows: that is when it has to be watched."""
+    """The store hangs, so the slot grows: that is when it has to be watched, and told of."""
     proxy = TcpProxy(("127.0.0.1", s3_server.port))
     server = make_server(settings=SMALL)
     program = make_program(
@@ -167,6 +167,7 @@ def test_the_guard_looks_while_the_health_check_waits_for_a_store(
         while server.execute("SELECT count(*) FROM pg_replication_slots") != [(0,)]:
             assert time.monotonic() - begin < 30
             time.sleep(0.05)
+        resident.wait_log("alert opened: slot:dropped", timeout=30)
         forget_old_wal(server)
         proxy.resume()
         program.wait_backups(2)

@@ -68,6 +68,23 @@ def test_it_is_dropped_only_beyond_the_operator_s_limit() -> None:
     assert not should_drop(SlotSample(minutes(0), False), 1)
 
 
+def test_a_slot_that_is_being_emptied_is_not_dropped() -> None:
+    """Nor one that was made just now: what it keeps is on the disk anyway, and is being shipped."""
+    full, less = sample(retained=3 * GIB), replace(sample(retained=2 * GIB), active=True)
+    assert not should_drop(less, GIB, full)
+    assert should_drop(less, GIB, less)
+    assert should_drop(replace(less, active=False), GIB, full)
+    assert not should_drop(less, GIB, SlotSample(minutes(0), False))
+
+
+def test_the_limit_that_is_near_is_named() -> None:
+    (finding,) = slot_findings(sample(retained=60 << 20, free_bytes=70 * GIB), SlotForecast(0, None, None), 64 << 20)
+    held = "the slot holds back 60.0 MiB of WAL on the server"
+    assert finding.summary == f"{held}, is dropped at 64.0 MiB, 70.0 GiB are free"
+    (finding,) = slot_findings(sample(retained=60 << 20, limit_bytes=64 << 20), SlotForecast(0, None, None), None)
+    assert finding.summary == f"{held}, is lost at 64.0 MiB"
+
+
 def test_the_series_is_bounded() -> None:
     series = SlotSeries()
     for second in range(5000):

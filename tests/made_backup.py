@@ -39,7 +39,7 @@ def make_control(system_identifier: int = SYSTEM) -> bytes:
 
 
 FILES = {
-    "backup_label": b"START WAL LOCATION: 0/300028\n",
+    "backup_label": b"START WAL LOCATION: 0/300028 (file 000000010000000000000003)\n",
     "base/5/1259": b"\x01\x02" * 8192,
     "base/5/PG_VERSION": b"18\n",
     "base/5/empty": b"",

@@ -283,6 +283,11 @@ class _Documents:
             found.append(Tablespace(int(name), entry.text("loc").rstrip("/") or "/"))
         return tuple(found)
 
+    def _is_named_for_its_start(self) -> bool:
+        """Whether the name is that of the segment in which it began: for some segment size, if the size is not said."""
+        lsn, size = self._start_lsn(), self.proven_segment_bytes()
+        return lsn is None or any(self._is_named_for(lsn, each) for each in ([size] if size else _sizes()))
+
     def _problem(self, start: Lsn, stop: Lsn) -> str:
         if self._engine() == "wal-e":
             return ""
@@ -292,6 +297,8 @@ class _Documents:
             return "its documents do not say at which LSN it began"
         if self._stop_lsn() is None:
             return "its documents do not say at which LSN it ended"
+        if not self._is_named_for_its_start():
+            return f"its documents say that it began at {start}, which is not in the segment that it is named for"
         if stop < start:
             return f"its documents say that it began at {start} and ended at {stop}"
         return ""

@@ -69,7 +69,7 @@ class WalgFileTable:
 
         Raises CorruptObject.
         """
-        rows = iter((level, _raw(f.name), _part(f), f.is_certain) for f in files)
+        rows = iter((level, _raw(f.name), _part(f), f.is_certain) for f in files if f.name)  # the root has none
         count = 0
         while batch := list(islice(rows, _BATCH)):
             with self._lock, scratch_errors():

@@ -256,6 +256,9 @@ DAMAGE = {
     ),
     "the control file": lambda r, full, mid, new: r.store.delete([keys.control_tar(new, "lz4")]),
     "the label": lambda r, full, mid, new: r.store.delete([f"{keys.tar_folder(new)}backup_label.tar.lz4"]),
+    "another one's label": lambda r, full, mid, new: r.store.put(
+        f"{keys.tar_folder(new)}backup_label.tar.lz4", r.store.get(f"{keys.tar_folder(full)}backup_label.tar.lz4")
+    ),
     "a file that the parent does not list": lambda r, full, mid, new: _rewrite_list(
         r, mid, lambda files: files.pop(_first(files, "IsSkipped"))
     ),
@@ -307,6 +310,21 @@ def test_every_damage_of_a_chain_is_found(make_server, source):
         for key, data in whole.items():
             repository.store.put(key, data)
     assert verified(repository, newest, wal="none").ok
+
+
+def test_a_list_of_files_that_should_be_there(make_server, source):
+    """It is missing, or was never written: only the sentinel tells. A restore goes without it, and says so."""
+    repository = Repository(make_server, PLAIN)
+    name = WalG(repository.store, source, ".lz4", COMPRESSIONS[".lz4"]).full()
+    repository.archiver.wal(source)
+    repository.store.delete([keys.files_metadata(name)])
+    assert {finding.object for finding in verified(repository, name).findings} == {keys.files_metadata(name)}
+    assert any("no list of its files" in note for note in repository.restore(backup=name).notes)
+    document = json.loads(repository.store.get(keys.sentinel(name))) | {"FilesMetadataDisabled": True}
+    repository.store.put(keys.sentinel(name), json.dumps(document).encode())
+    report = verified(repository, name)
+    assert report.ok, report.findings
+    assert any("no list of its files" in note for note in report.notes)
 
 
 def test_expiry_keeps_what_a_delta_builds_on(make_server, source):

@@ -13,6 +13,7 @@ from pgbackup.core.backup import CONTROL_FILE, Backup
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, Claim
 from pgbackup.errors import RestoreError
+from pgbackup.postgres.backup_label import BACKUP_LABEL, MAX_LABEL_BYTES, label_problem
 from pgbackup.postgres.data_directory import complete_structure, write_file, write_missing_configuration
 from pgbackup.postgres.pg_control import ControlFile, parse_control_file
 from pgbackup.postgres.recovery_settings import (
@@ -24,8 +25,6 @@ from pgbackup.postgres.recovery_settings import (
     with_block,
 )
 from pgbackup.postgres.tablespace_map import TABLESPACE_MAP, format_tablespace_map
-
-BACKUP_LABEL = "backup_label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +56,23 @@ def read_restored_control(claim: Claim, backup: Backup) -> ControlFile:
 
 
 def check_label(directory: Path, backup: Backup, control: ControlFile) -> None:
-    """Without backup_label a server would start from the wrong checkpoint. Raises RestoreError when it is missing."""
-    if (directory / BACKUP_LABEL).is_file() or (backup.engine == "wal-e" and control.state.startswith("shut down")):
-        return
-    raise RestoreError(
-        f"backup {backup.name} brought no {BACKUP_LABEL}",
-        detail="a server would not know where to begin its recovery",
-        hint=_OTHER,
-    )
+    """Without backup_label, or with another backup's, a server would start from the wrong checkpoint.
+
+    Raises RestoreError when it is missing, or does not say where this backup began.
+    """
+    path = directory / BACKUP_LABEL
+    if not path.is_file():
+        if backup.engine == "wal-e" and control.state.startswith("shut down"):
+            return
+        raise RestoreError(
+            f"backup {backup.name} brought no {BACKUP_LABEL}",
+            detail="a server would not know where to begin its recovery",
+            hint=_OTHER,
+        )
+    with path.open("rb") as file:
+        problem = label_problem(file.read(MAX_LABEL_BYTES), backup.start_lsn)
+    if problem:
+        raise RestoreError(f"the {BACKUP_LABEL} of backup {backup.name} is another one's", detail=problem, hint=_OTHER)
 
 
 def finish(

@@ -19,6 +19,7 @@ from pgbackup.engines.verify.manifest import ExpectedFiles
 from pgbackup.engines.verify.report import Findings
 from pgbackup.engines.verify.workers import Workers
 from pgbackup.errors import CorruptObject
+from pgbackup.postgres.backup_label import BACKUP_LABEL, MAX_LABEL_BYTES, label_problem
 from pgbackup.postgres.pg_control import CONTROL_FILE_BYTES, parse_control_file
 from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
@@ -31,7 +32,7 @@ from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 _TAR = re.compile(r"(?:part_(\d+)|copy_\d+|pg_control|backup_label)\.tar(?:\.[a-z0-9]*)?")
 _CONTROL_TAR = "pg_control.tar"
-_INDISPENSABLE = frozenset({CONTROL_FILE, "backup_label"})
+_INDISPENSABLE = frozenset({CONTROL_FILE, BACKUP_LABEL})
 """No list of another tool names these, and a restore refuses a backup without them."""
 _READ_BYTES = 1 << 20
 _NAMED = 100
@@ -130,7 +131,8 @@ class FilesCheck:
         elif not checks:
             self._findings.note(f"{name} has no manifest: its files were read, not compared with checksums")
             if self._listed is not None:
-                self._listed.note_missing_list(self._backup, self._findings)
+                with self._findings.catching(keys.sentinel(name)):
+                    self._listed.check_there(store, self._backup, self._findings)
         if self._backup.engine == "wal-g" and metadata not in listed:
             self._findings.note(f"{name} has no metadata.json, where WAL-G keeps times and permanence")
         elif self._backup.engine != "wal-e":
@@ -215,21 +217,28 @@ class FilesCheck:
         computed = FileChecksum(wanted.checksum_algorithm if wanted is not None else "NONE")
         # WAL-G's remote mode stores the file in a part as well; what lies in the tar of its own is restored last.
         is_control = member.name == CONTROL_FILE and (_is_control_tar(key) or self._backup.engine == "wal-e")
-        control = bytearray()
+        limit = CONTROL_FILE_BYTES if is_control else MAX_LABEL_BYTES if member.name == BACKUP_LABEL else 0
+        kept = bytearray()
         while view := member.read(_READ_BYTES):
             computed.update(view)
-            if is_control and len(control) <= CONTROL_FILE_BYTES:
-                control += view
+            if limit and len(kept) <= limit:
+                kept += view
         self._findings.count(files=1, raw_bytes=member.size_bytes)
         if wanted is not None and member.size_bytes != wanted.size_bytes:
             problem = f"it has {member.size_bytes} bytes instead of {wanted.size_bytes}"
         elif wanted is not None and computed.hexdigest() != wanted.checksum:
             problem = f"its {computed.algorithm} checksum is {computed.hexdigest()} instead of {wanted.checksum}"
         else:
-            if is_control and (useless := _control_problem(bytes(control), self._backup)):
+            if is_control and (useless := _control_problem(bytes(kept), self._backup)):
                 self._findings.add("damaged", key, f"no server starts with its file {CONTROL_FILE}: {useless}")
+            if member.name == BACKUP_LABEL and (wrong := self._label_problem(bytes(kept))):
+                self._findings.add("damaged", key, f"no server recovers with its file {BACKUP_LABEL}: {wrong}")
             return
         self._findings.add("damaged", key, f"file {member.name!r} is not what the manifest says: {problem}")
+
+    def _label_problem(self, label: bytes) -> str:
+        """Of a backup whose documents do not tell where it began nobody can say whether the label is its own."""
+        return label_problem(label, self._backup.start_lsn) if self._backup.start_lsn else ""
 
     def _check_complete(self) -> None:
         left = self._files.left()

@@ -10,11 +10,16 @@ from pgbackup.core.backup import Backup
 from pgbackup.engines.verify.report import Findings
 from pgbackup.repository import keys
 from pgbackup.repository.increment import read_increment
+from pgbackup.repository.json_object import JsonObject
+from pgbackup.repository.sentinels import fetch_sentinel
 from pgbackup.repository.tar_read import Member
 from pgbackup.repository.walg_file_table import WalgFileTable
 from pgbackup.repository.walg_files import UTILITY_FILES
+from pgbackup.storage.base import ObjectStore
 
 _NAMED = 100
+_WITH_LIST, _WITHOUT_LIST = 2, "FilesMetadataDisabled"
+"""A sentinel's Version from which on there is a list beside it, and the field that says there is none."""
 
 
 class ListedFiles:
@@ -24,8 +29,15 @@ class ListedFiles:
         self._table = table
         self._level = level
 
-    def note_missing_list(self, backup: Backup, findings: Findings) -> None:
-        if not self._table.has_list(self._level):
+    def check_there(self, store: ObjectStore, backup: Backup, findings: Findings) -> None:
+        """A backup without a list is none to be sure of; WAL-G 2 and later says in the sentinel when it wrote none."""
+        if self._table.has_list(self._level):
+            return
+        info = store.head(keys.sentinel(backup.name))
+        seal = JsonObject.parse(info.key, fetch_sentinel(store, info)) if info is not None else None
+        if seal is not None and (seal.integer("Version") or 0) >= _WITH_LIST and not seal.flag(_WITHOUT_LIST):
+            findings.add("missing", keys.files_metadata(backup.name), "nobody can say whether all files are there")
+        else:
             findings.note(f"{backup.name} has no list of its files: whether all are there could not be checked")
 
     def check_member(self, key: str, member: Member, findings: Findings) -> None:

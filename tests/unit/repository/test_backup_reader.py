@@ -113,6 +113,12 @@ def test_one_of_wal_e() -> None:
     assert (backup.problem, backup.needs) == ("", "")
 
 
+@pytest.mark.parametrize("lsn", ["0/5000028", "0/7000028", "1/6000028"])
+def test_a_sentinel_that_belongs_to_another_backup(lsn: str) -> None:
+    moved = {"LSN": int(Lsn.parse(lsn)), "FinishLSN": int(Lsn.parse(lsn)) + 200}
+    assert "not in the segment that it is named for" in read(WAL_G_SENTINEL | moved).backup.problem
+
+
 def test_gos_zero_time_counts_as_missing() -> None:
     sentinel = WAL_G_SENTINEL | {"StartTime": "0001-01-01T00:00:00Z", "FinishTime": "0001-01-01T00:00:00+05:00"}
     assert read(sentinel).backup.finished == MODIFIED

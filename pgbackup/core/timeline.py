@@ -18,6 +18,8 @@ from itertools import accumulate
 
 from pgbackup.core.lsn import Lsn, SegmentName
 
+MAX_HISTORY_BYTES = 1 << 20
+"""More is no history file: a line a timeline, and its reason."""
 _HISTORY_NAME = re.compile(r"([0-9A-F]{8})\.history")
 
 

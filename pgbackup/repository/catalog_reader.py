@@ -22,7 +22,7 @@ from typing import TypeVar
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES
-from pgbackup.core.timeline import TimelineHistory, parse_history
+from pgbackup.core.timeline import MAX_HISTORY_BYTES, TimelineHistory, parse_history
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
@@ -40,7 +40,6 @@ __all__ = ["CatalogReader", "claim_prefix", "read_catalog", "read_cluster", "rea
 T = TypeVar("T")
 
 _THREADS = 8
-_MAX_HISTORY_BYTES = 1 << 20
 _MAX_STORED_HISTORY_BYTES = 2 << 20
 _MAX_VERSION_BYTES = 1000
 _log = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ class CatalogReader:
             return self._histories[key]
         try:
             stored = fetch_small(self._store, key, _MAX_STORED_HISTORY_BYTES)
-            text = self._codec.decode(key, stored, limit=_MAX_HISTORY_BYTES).decode("utf-8", "replace")
+            text = self._codec.decode(key, stored, limit=MAX_HISTORY_BYTES).decode("utf-8", "replace")
             history = self._histories[key] = parse_history(timeline, text)
         except ObjectMissing:
             return None

@@ -13,7 +13,7 @@ from itertools import chain
 
 from pgbackup.core.lsn import SegmentName, check_segment_bytes
 from pgbackup.core.recovery_path import WalFile
-from pgbackup.core.timeline import history_name
+from pgbackup.core.timeline import MAX_HISTORY_BYTES, history_name
 from pgbackup.core.wal_page import PAGE_BYTES, parse_first_page, segment_problem
 from pgbackup.engines.wal.pieces import read_piece
 from pgbackup.errors import CorruptObject, NotInArchive, ObjectMissing
@@ -22,7 +22,6 @@ from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ByteStream, ObjectStore
 
 BLOCK_BYTES = 1 << 20
-_MAX_HISTORY_BYTES = 1 << 20
 _TRIES = 5
 
 
@@ -51,8 +50,8 @@ class WalReader:
     def history(self, timeline: int) -> bytes:
         """A history file. Raises NotInArchive."""
         with self._open(history_name(timeline)) as (key, stream):
-            data = _read_up_to(stream, _MAX_HISTORY_BYTES + 1)
-            if len(data) > _MAX_HISTORY_BYTES:
+            data = _read_up_to(stream, MAX_HISTORY_BYTES + 1)
+            if len(data) > MAX_HISTORY_BYTES:
                 raise CorruptObject(key, "it is too large for a history file")
             return data
 

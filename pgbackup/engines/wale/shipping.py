@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pgbackup.core.lsn import is_segment_name
 from pgbackup.core.stop import StopSignal
+from pgbackup.core.timeline import MAX_HISTORY_BYTES
 from pgbackup.engines.wal.events import WakeableQueue
 from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.engines.wale.driver import ToolDriver
@@ -36,7 +37,6 @@ _SLOWEST_BYTES_PER_SECOND = 64 << 10
 _LISTED_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _BLOCK_BYTES = 1 << 20
-_MAX_HISTORY_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -196,9 +196,9 @@ def _beginning(blocks: Generator[bytes, None, None]) -> bytes:
     """As much as a history may have, of whatever lies there."""
     read = b""
     with closing(blocks):
-        while len(read) < _MAX_HISTORY_BYTES and (block := next(blocks, b"")):
+        while len(read) < MAX_HISTORY_BYTES and (block := next(blocks, b"")):
             read += block
-    return read[:_MAX_HISTORY_BYTES]
+    return read[:MAX_HISTORY_BYTES]
 
 
 def _equal(left: Generator[bytes, None, None], right: Generator[bytes, None, None]) -> bool:

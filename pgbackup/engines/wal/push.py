@@ -16,6 +16,7 @@ from pathlib import Path
 from pgbackup.core.lsn import SegmentName, check_segment_bytes, is_segment_name
 from pgbackup.core.timeline import parse_history_name
 from pgbackup.core.wal_page import PAGE_BYTES, FirstPage, parse_first_page, segment_problem
+from pgbackup.engines.wal.beside_pieces import compare_with_pieces
 from pgbackup.errors import OTHER_WRITER_HINT, ConfigError, ObjectMissing, StorageError, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import claim_prefix
@@ -53,6 +54,13 @@ class WalFileToPush:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def segment(self) -> SegmentName | None:
+        """Which segment it is, whole; None for anything else."""
+        if self.page is None or self.name.endswith(_PARTIAL):
+            return None
+        return SegmentName.parse(self.name, self.page.segment_bytes)
 
     @classmethod
     def look_at(cls, path: Path) -> WalFileToPush:
@@ -104,8 +112,12 @@ def push_wal_file(
     for key in there:
         _same_content(store, codec, key, file)
     if there:
-        return PushResult(file.name, there[0], False, file.size_bytes, 0)
-    return _store(store, _always_compressed(codec) if file.name.endswith(_PARTIAL) else codec, file)
+        result = PushResult(file.name, there[0], False, file.size_bytes, 0)
+    else:
+        result = _store(store, _always_compressed(codec) if file.name.endswith(_PARTIAL) else codec, file)
+    if file.segment is not None:
+        compare_with_pieces(store, codec, result.key, file.segment, new=result.stored)
+    return result
 
 
 def claim_for(store: ObjectStore, codec: Codec, file: WalFileToPush) -> None:

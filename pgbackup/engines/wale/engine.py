@@ -17,6 +17,7 @@ from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.check.report import CheckReport
 from pgbackup.engines.check.server import ServerLook
 from pgbackup.engines.port import BackupOrder
+from pgbackup.engines.wal.beside_pieces import compare_with_pieces
 from pgbackup.engines.wal.push import WalFileToPush, claim_for
 from pgbackup.engines.wale.base_backup import LONGEST_SECONDS, ToolBackup, take_tool_backup
 from pgbackup.engines.wale.check import ToolCheck
@@ -25,6 +26,7 @@ from pgbackup.engines.wale.spool import Spool
 from pgbackup.engines.wale.stall import StallWatch
 from pgbackup.engines.wale.wal_reader import ToolWalReader
 from pgbackup.errors import RestoreError, ToolError
+from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.base import ObjectStore
 
 _DELETE_SECONDS = 3600.0
@@ -62,9 +64,12 @@ class ToolEngine:
             for block in file.blocks():
                 spooled.write(block)
             spooled.complete()
-            self.shipping(store).ship(spooled, threading.Event())
+            shipped = self.shipping(store).ship(spooled, threading.Event())
         finally:
             spooled.remove()
+        if file.segment is not None:
+            for key in stored_keys(store, file.name):
+                compare_with_pieces(store, self._how.codec, key, file.segment, new=shipped is not None)
 
     def wal_reader(self, store: ObjectStore, *, system_identifier: int | None) -> ToolWalReader:
         how = self._how

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgbackup.core.lsn import MIB
+from pgbackup.engines.wal.fence import Fence, Superseded
 from pgbackup.engines.wal.push import PushResult, push_wal_file
 from pgbackup.errors import ConfigError, CorruptObject, StorageError, StoreUnavailable, WrongCluster
 from pgbackup.repository import codec_lzop, keys
@@ -85,6 +86,45 @@ def test_the_same_content_again_is_success(push, store, wal) -> None:
     assert push(NAME, wal.segment(3)) == PushResult(NAME, keys.wal(NAME, "zst"), False, MIB, 0)
     assert not push(NAME, wal.segment(3), Codec(Compression("lz4"))).stored, "stored under another extension"
     assert store.calls["put_if_absent"] == calls
+
+
+@pytest.mark.parametrize("stored_before", [False, True])
+def test_pieces_of_another_server_are_an_error(push, store, wal, stored_before: bool) -> None:
+    """Its commits rely on them, and a restore would take the whole segment."""
+    if stored_before:
+        push(NAME, wal.segment(3))
+    piece = keys.piece(NAME, 0, 100, ZSTD.extension)
+    store.put(piece, ZSTD.encode(b"y" * 100))
+    with pytest.raises(WrongCluster, match=piece):
+        push(NAME, wal.segment(3))
+    assert store.head(piece) is not None
+
+
+def test_a_stream_looks_again_once_a_segment_was_pushed(push, store, wal) -> None:
+    """What it puts from then on it must compare with the segment, which it has not seen."""
+    fence = Fence(store, 1)
+    fence.put_up()
+    store.put(keys.piece(NAME, 0, 100, ZSTD.extension), ZSTD.encode(wal.segment(3)[:100]))
+    push(NAME, wal.segment(3))
+    with pytest.raises(Superseded):
+        fence.check()
+    fence.put_up()
+    push(NAME, wal.segment(3))
+    fence.check()
+
+
+def test_pieces_that_a_stream_removes_while_they_are_compared(push, store, wal) -> None:
+    piece = keys.piece(NAME, 0, 100, ZSTD.extension)
+    store.put(piece, ZSTD.encode(wal.segment(3)[:100]))
+
+    def remove(operation: str, key: str) -> None:
+        if operation == "get" and key == piece:
+            store.on_call = None
+            store.delete([piece])
+
+    store.on_call = remove
+    assert push(NAME, wal.segment(3)).stored
+    assert store.on_call is None, "it was compared"
 
 
 @pytest.mark.parametrize("codec", [ZSTD, Codec(Compression("lz4"))], ids=["same extension", "other extension"])

@@ -2,8 +2,8 @@
 
 Pieces are immutable and put if absent. That two writers that diverge inside one segment do not both confirm is the
 fence's work (fence.py). What a writer that was fenced off had on its way may still arrive: every few seconds in which
-pieces are put the folder is listed, and a piece that we neither wrote nor compared ends the session, whose next one
-compares it.
+pieces are put the segment's objects are listed, and a piece that we neither wrote nor compared, or the whole segment
+while it is still open for us, ends the session, whose next one compares it.
 
 Many small pieces (a commit each, with a flush interval of 0) are merged: the merged piece is put first, and only when
 it is durable are the pieces that it repeats removed, so the stored bytes never shrink. Sizes double from merge to
@@ -98,6 +98,12 @@ class PieceStore:
         self._mergeable: list[Piece] = []
         self._look_seconds = look_seconds
         self._looked = time.monotonic()
+        self._is_open = True
+
+    def expect_whole(self) -> None:
+        """From here on the whole segment may be there: ours, or another's that will be compared with ours."""
+        with self._lock:
+            self._is_open = False
 
     def put(self, piece: Piece) -> int:
         """Make a piece durable. Returns the bytes stored, 0 if it was there.
@@ -141,9 +147,10 @@ class PieceStore:
             self._mergeable.append(piece)
 
     def _look_for_others(self) -> None:
-        listed = {info.key for info in self._store.list(keys.pieces_folder(self._segment))}
+        listed = {info.key for info in self._store.list(keys.WAL + self._segment)}
         with self._lock:
-            others = sorted(key for key in listed - self._known if keys.parse_piece(key))
+            wholes = {key for key in listed if _name_of(key) == self._segment} if self._is_open else set()
+            others = sorted({key for key in listed - self._known if keys.parse_piece(key)} | wholes)
         if others:
             raise PiecesChanged(f"another writer stored {others[0]}")
 
@@ -218,6 +225,10 @@ class PieceStore:
     def _listed(self) -> list[keys.PieceName]:
         infos = self._store.list(keys.pieces_folder(self._segment))
         return [name for info in infos if (name := keys.parse_piece(info.key))]
+
+
+def _name_of(key: str) -> str:
+    return keys.split_extension(key.removeprefix(keys.WAL))[0]
 
 
 def compare_with_whole(store: ObjectStore, codec: Codec, whole_key: str, pieces: Iterable[keys.PieceName]) -> None:

@@ -118,7 +118,8 @@ class WalReceiver:
                 self._succeeded()
             except (PiecesChanged, Superseded) as exc:
                 _log.warning("receiving the open segment again: %s", exc)
-                stop.wait(1.0)
+                # Not in step with another one, for whom the same holds.
+                stop.wait(random.uniform(0.7, 1.3))  # noqa: S311 - jitter
             except PgbackupError as exc:
                 self._wait_after(exc, stop)
 

@@ -30,6 +30,7 @@ from pgbackup.engines.wal.port import WalShipping
 from pgbackup.engines.wal.progress import WalPosition, WalProgress
 from pgbackup.engines.wal.segment import PIECE_BYTES, OpenSegment
 from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings
+from pgbackup.engines.wal.stored_twin import StoredTwin
 from pgbackup.errors import ConnectionLost, StoreUnavailable
 from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
 from pgbackup.postgres.wire import Keepalive, WalData
@@ -68,6 +69,7 @@ class WalSession:
         self._shipping = shipping
         self._piece_in_flight = False
         self._dry = False
+        self._twin: StoredTwin | None = None
         self._probe: tuple[float, Future[None]] | None = None
         self._flush_now = False
         self._pending_since: float | None = None
@@ -94,6 +96,7 @@ class WalSession:
             self._open(begin.segment)
             return self._loop(stop)
         finally:
+            self._close_twin()
             self._uploads.close()
             self._events.close()
 
@@ -163,6 +166,8 @@ class WalSession:
     def _append(self, block: bytes) -> None:
         if self._server_end >= self._segment.name.end:
             self._segment.skip_pieces()
+        elif not self._segment.received:
+            self._open_twin(self._segment.name)
         before = self._segment.covered
         if self._claim is not None and self._claim.offer(self._segment.name, self._segment.received, block):
             self._claim = None
@@ -170,6 +175,8 @@ class WalSession:
         if self._segment.covered > before:
             start = self._segment.name.start
             self._acks.add(start, start + self._segment.covered)
+        if self._twin is not None and self._twin.holds(block):
+            self._acks.add(self._segment.name.start, self._received)
         self._uploads.feed(self._upload, block)
         if self._segment.pending_bytes and self._pending_since is None:
             self._pending_since = time.monotonic()
@@ -180,7 +187,10 @@ class WalSession:
 
     def _open(self, name: SegmentName) -> None:
         """Begin with a segment, and with the pieces of it that the repository holds."""
+        self._close_twin()
         stored = load_stored(self._store, self._codec, name) if name in self._begin.with_pieces else []
+        if not self._begin.piece_keys.issuperset(piece.key for piece in stored):
+            self._begin.before_confirming()
         self._segment = OpenSegment(name, stored)
         if self._settings.flush_seconds is None:
             self._segment.skip_pieces()
@@ -188,6 +198,17 @@ class WalSession:
             name, [piece.key for piece in stored], is_stored=name in self._begin.whole
         )
         self._pending_since = None
+
+    def _open_twin(self, name: SegmentName) -> None:
+        """The server is within a segment that the repository holds whole: compare, and put nothing beside it."""
+        if name in self._begin.whole and self._settings.flush_seconds is not None:
+            self._twin = StoredTwin(self._store, self._codec, name)
+            self._segment.skip_pieces()
+
+    def _close_twin(self) -> None:
+        if self._twin is not None:
+            self._twin.close()
+            self._twin = None
 
     @property
     def _received(self) -> Lsn:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from pgbackup.core.lsn import SegmentName
 from pgbackup.engines.wal.timelines import TimelineClaim
 from pgbackup.repository import keys
 from pgbackup.repository.wal_listing import read_wal_listing
-from pgbackup.storage.base import ObjectStore
+from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 _MOST_NAMED = 1000
 
@@ -29,7 +29,8 @@ class WalSessionSettings:
 class SessionBegin:
     """Where a session begins: at the start of ``segment``, with the timeline still to be claimed (or None), and with
     the segments of which the repository holds pieces, and those that it holds whole. ``historic``: the server is on a
-    later timeline by now. ``before_confirming`` raises where what is durable must not be confirmed (fence.py)."""
+    later timeline by now. ``before_confirming`` raises where what is durable must not be confirmed (fence.py): a piece
+    that is not of ``piece_keys``, for whoever began after us may have missed it as well."""
 
     segment: SegmentName
     claim: TimelineClaim | None = None
@@ -37,6 +38,7 @@ class SessionBegin:
     whole: frozenset[SegmentName] = frozenset()
     historic: bool = False
     before_confirming: Callable[[], None] = lambda: None
+    piece_keys: frozenset[str] = frozenset()
 
 
 def read_begin(
@@ -53,9 +55,25 @@ def read_begin(
     """
     # The key before the first one's: without compression the name itself is the key.
     before = f"{keys.WAL}{segment}"[:-1]
-    infos = store.list(f"{keys.WAL}{segment.timeline:08X}", start_after=before)
+    piece_keys: set[str] = set()
+
+    def noting_pieces(infos: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        for info in infos:
+            if keys.parse_piece(info.key) is not None:
+                piece_keys.add(info.key)
+            yield info
+
+    infos = noting_pieces(store.list(f"{keys.WAL}{segment.timeline:08X}", start_after=before))
     listing = read_wal_listing(infos, segment.segment_bytes)
     numbers = listing.segments.get(segment.timeline, ())
     begin = bisect_left(numbers, segment.number)
     whole = (SegmentName(segment.timeline, n, segment.segment_bytes) for n in numbers[begin : begin + _MOST_NAMED])
-    return SessionBegin(segment, claim, frozenset(listing.tails), frozenset(whole), historic, before_confirming)
+    return SessionBegin(
+        segment,
+        claim,
+        frozenset(listing.tails),
+        frozenset(whole),
+        historic,
+        before_confirming,
+        frozenset(piece_keys),
+    )

@@ -187,6 +187,7 @@ class WalUploads:
                 self._events.wake()
             return
         upload.end_of_data()
+        upload.pieces.expect_whole()
         with self._finished:
             while not self._may_finish(upload.buffered_bytes):
                 if self._cancelled.is_set():

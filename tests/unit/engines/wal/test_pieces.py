@@ -171,6 +171,21 @@ def test_an_unknown_piece_is_seen_with_the_next_look() -> None:
         pieces.tidy_up()
 
 
+def test_a_whole_segment_is_seen_beside_the_open_one() -> None:
+    """A restore would take it, so what commits rely on must be compared with it."""
+    store = MemoryStore()
+    pieces = PieceStore(store, CODEC, SEGMENT, look_seconds=0.0)
+    pieces.put(piece(0))
+    store.put(keys.wal(f"{SEGMENT}.partial", "zst"), b"WAL-G's, which is never read")
+    store.put(keys.wal(str(SEGMENT.next()), "zst"), b"x")
+    pieces.tidy_up()
+    store.put(keys.wal(str(SEGMENT), "lz4"), b"x")
+    with pytest.raises(PiecesChanged):
+        pieces.tidy_up()
+    pieces.expect_whole()
+    pieces.tidy_up()
+
+
 def test_the_same_name_with_other_bytes_is_a_conflict() -> None:
     store = MemoryStore()
     PieceStore(store, CODEC, SEGMENT).put(piece(0))

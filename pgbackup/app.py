@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from pgbackup.errors import ConfigError, PgbackupError, PostgresError
+from pgbackup.errors import CheckFailed, ConfigError, PgbackupError, PostgresError
 
 if TYPE_CHECKING:
     from pgbackup.alerts.channels import Channels
@@ -151,7 +151,12 @@ class App:
             def may_run() -> bool:
                 # `run` holds the lease of this repository; its operator may expire beside it.
                 stored = lease.read()
-                return stored is None or stored[0].host == settings.host or not lease.is_alive(stored[0])
+                if stored is None or stored[0].host == settings.host or not lease.is_alive(stored[0]):
+                    return True
+                raise CheckFailed(
+                    f"`pgbackup run` of another host, {stored[0].host}, is at work in this repository",
+                    hint=f"If this is the repository that you mean, say PGBACKUP_HOST={stored[0].host}.",
+                )
 
             policy, remove = retention(settings), self.engine().remove if apply else None
             yield ExpiryRequest(store, self.codec(), policy, settings.tz, _Never(), may_run, accept_missing, remove)

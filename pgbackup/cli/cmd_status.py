@@ -36,7 +36,8 @@ def command(app: App, *, as_json: bool) -> None:
     else:
         _print(snapshot, app.settings.tz, now)
     if snapshot.verdict != "ok":
-        raise CheckFailed(f"the verdict is {snapshot.verdict}: {len(snapshot.findings)} findings")
+        count = len(snapshot.findings)
+        raise CheckFailed(f"the verdict is {snapshot.verdict}: {count} finding{'' if count == 1 else 's'}")
 
 
 def _print(status: StatusSnapshot, zone: tzinfo, now: datetime) -> None:

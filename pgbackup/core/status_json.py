@@ -36,8 +36,7 @@ def status_json(snapshot: StatusSnapshot | None, now: datetime) -> JsonObject:
         "timeline": snapshot.timeline,
         "findings": [_finding(found) for found in snapshot.findings],
         "recoverable": {
-            "earliest": _moment(snapshot.earliest_recoverable, up=True),
-            "latest": _moment(snapshot.latest_recoverable),
+            **_window(snapshot.earliest_recoverable, snapshot.latest_recoverable),
             "rpo_seconds": snapshot.rpo_seconds,
         },
         "wal": _wal(snapshot.wal),
@@ -56,13 +55,25 @@ def status_json(snapshot: StatusSnapshot | None, now: datetime) -> JsonObject:
     }
 
 
+def _window(earliest: datetime | None, latest: datetime | None) -> JsonObject:
+    """Both ends rounded into what can be recovered; exact where nothing would be left, as after a first backup."""
+    begin, end = _moment(earliest, up=True), _moment(latest)
+    if begin is not None and end is not None and begin > end:
+        begin, end = (_iso(moment, "microseconds") for moment in (earliest, latest) if moment is not None)
+    return {"earliest": begin, "latest": end}
+
+
 def _moment(moment: datetime | None, *, up: bool = False) -> str | None:
     """To the millisecond; ``up``: never earlier than it is, as the begin of what can be recovered must not be."""
     if moment is None:
         return None
     if up and moment.microsecond % 1000:
         moment += timedelta(milliseconds=1)
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _iso(moment, "milliseconds")
+
+
+def _iso(moment: datetime, timespec: str) -> str:
+    return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def _finding(found: OpenFinding) -> JsonObject:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from pgbackup.app import App
 from pgbackup.config.settings import load_settings
 from pgbackup.core.status import Verdict
-from pgbackup.errors import ConfigError, StorageError
+from pgbackup.engines.presence.lease import Lease
+from pgbackup.errors import CheckFailed, ConfigError, StorageError
+from pgbackup.storage.file import FileStore
 
 
 def app(**environ: str) -> App:
@@ -72,3 +76,16 @@ def test_the_codec_is_as_configured():
     with pytest.raises(ConfigError, match="PGBACKUP_ENCRYPTION_KEY: cannot be used") as caught:
         app(PGBACKUP_REPOSITORY="file:///x", PGBACKUP_ENCRYPTION_KEY="hunter2").codec()
     assert "hunter2" not in str(caught.value)
+
+
+def test_expiry_beside_the_run_of_another_host_names_it(tmp_path):
+    """A clone with a copied environment must not expire for the original; whoever means it is told how to say so."""
+    place = f"file://{tmp_path}"
+    with closing(FileStore(tmp_path)) as store:
+        assert Lease(store, writer="db-1:1:a", host="db-1").acquire(42, 1)
+    with app(PGBACKUP_REPOSITORY=place, PGBACKUP_HOST="clone").open_expiry(apply=True, accept_missing=False) as request:
+        with pytest.raises(CheckFailed, match="another host, db-1,") as caught:
+            request.may_run()
+        assert "PGBACKUP_HOST=db-1" in caught.value.hint
+    with app(PGBACKUP_REPOSITORY=place, PGBACKUP_HOST="db-1").open_expiry(apply=True, accept_missing=False) as request:
+        assert request.may_run()

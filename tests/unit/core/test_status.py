@@ -76,3 +76,11 @@ def test_the_values_in_json() -> None:
 def test_a_stale_snapshot_says_so_in_json() -> None:
     document = status_json(FULL, NOW + HOUR)
     assert (document["verdict"], document["current"]) == ("unknown", False)
+
+
+def test_a_window_of_one_moment_does_not_end_before_it_begins() -> None:
+    """After a first backup: rounded to what can be recovered, nothing of it would be left."""
+    moment = NOW + timedelta(microseconds=215599)
+    one = replace(FULL, earliest_recoverable=moment, latest_recoverable=moment)
+    found = status_json(one, NOW)["recoverable"]
+    assert found["earliest"] == found["latest"] == "2026-03-01T12:00:00.215599Z"  # type: ignore[index]

@@ -24,6 +24,7 @@ from pgbackup.engines.wale.check import ToolCheck
 from pgbackup.engines.wale.shipping import ToolShipping
 from pgbackup.engines.wale.spool import Spool
 from pgbackup.engines.wale.stall import StallWatch
+from pgbackup.engines.wale.tool_processes import end_orphaned
 from pgbackup.engines.wale.wal_reader import ToolWalReader
 from pgbackup.errors import RestoreError, ToolError
 from pgbackup.repository.wal_objects import stored_keys
@@ -43,6 +44,7 @@ class ToolEngine:
         self._spool_parent = spool_parent
         self._lock = threading.Lock()
         self._spool: Spool | None = None
+        self._orphans_ended = False
 
     @property
     def name(self) -> str:
@@ -55,6 +57,7 @@ class ToolEngine:
         )
 
     def take_backup(self, order: BackupOrder, progress: ProgressSink, stop: StopSignal) -> BackupResult:
+        self._end_orphans()
         return take_tool_backup(self._how, order, progress, stop)
 
     def push_file(self, store: ObjectStore, file: WalFileToPush) -> None:
@@ -121,8 +124,17 @@ class ToolEngine:
     def _spooled(self) -> Spool:
         with self._lock:
             if self._spool is None:
+                self._end_orphans()
                 self._spool = Spool(self._spool_parent)
             return self._spool
+
+    def _end_orphans(self) -> None:
+        """What a pgbackup that was killed left running would write beside ours, and may hang for ever."""
+        if self._orphans_ended:
+            return
+        self._orphans_ended = True
+        if ended := end_orphaned():
+            _log.warning("%d processes that a killed pgbackup had left running were ended", ended)
 
 
 def _size_of(folder: Path) -> int:

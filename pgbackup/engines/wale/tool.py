@@ -20,7 +20,6 @@ import os
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ import sh
 
 from pgbackup.core.stop import StopSignal
 from pgbackup.engines.wale.tool_output import ToolOutput
-from pgbackup.engines.wale.tool_processes import MARK, end_left_behind, own_children
+from pgbackup.engines.wale.tool_processes import MARK, end_left_behind, mark_of, new_run, own_children
 
 TERM_SECONDS = 3.0
 _KILL_SECONDS = 10.0
@@ -75,7 +74,8 @@ def run_program(
     ``watch`` is called while it runs with a number that grows with its output; what it raises ends the program and is
     raised. ``folder``: the working directory, which exists.
     """
-    mark, begin = uuid.uuid4().hex, time.monotonic()
+    run, begin = new_run(), time.monotonic()
+    mark = mark_of(run)
     with ToolOutput() as output:
         running = _start(command, {**env, MARK: mark}, folder, output)
         pid, group = int(running.pid), int(running.pgid)
@@ -90,6 +90,7 @@ def run_program(
             output.finish()
             _collect(running)
             own_children.discard(pid)
+            run.retire()
         if left:
             _log.warning("%s left %d processes behind, which were ended", Path(command[0]).name, left)
         stdout = output.head.decode("utf-8", "replace")

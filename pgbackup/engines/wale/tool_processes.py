@@ -4,6 +4,9 @@ A tool runs in a process group of its own, with a mark in its environment that i
 when the tool has ended is found in /proc (Linux) by either: a group's number is not given to another process while a
 member lives, and nobody else has the mark. A descendant that left the group *and* cleared its environment is not
 found; neither does it hold anything of ours.
+
+Whoever kills a pgbackup with SIGKILL leaves its tools running: nothing tells them. The mark says whose run it is, so
+the next pgbackup on that machine ends those whose owner is gone for certain.
 """
 
 from __future__ import annotations
@@ -13,8 +16,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
+
+from pgbackup.engines.presence.owner import Owner
 
 MARK = "TOOL_RUN_OF_PGBACKUP"
 """The variable that marks a run. Its name has not got our prefix: an unknown setting would stop a `pgbackup`."""
@@ -23,6 +29,7 @@ _PROC = Path("/proc")
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 1.0
 _ROUNDS = 5
+_MARK_FIELDS = 5
 
 
 class OwnChildren:
@@ -48,19 +55,39 @@ class OwnChildren:
 own_children = OwnChildren()
 
 
+def new_run() -> Owner:
+    """This process as the owner of one run of a tool; to be retired when the run is over."""
+    return Owner.new("")
+
+
+def mark_of(run: Owner) -> str:
+    """What marks the processes of a run."""
+    return " ".join((run.boot, run.namespace, str(run.pid), str(run.started), run.attempt))
+
+
 def left_behind(group: int, mark: str) -> list[int]:
     """The living processes of a run whose first process has ended."""
-    wanted = f"{MARK}={mark}".encode()
-    found = []
-    for folder in _PROC.iterdir():
-        if folder.name.isdecimal() and int(folder.name) != os.getpid() and _is_of(folder, group, wanted):
-            found.append(int(folder.name))
-    return found
+    return [pid for pid, its_group, its_mark in _living() if its_group == group or its_mark() == mark]
+
+
+def orphaned() -> list[int]:
+    """The living processes of runs whose pgbackup is gone."""
+    return [pid for pid, _, mark in _living() if _is_orphaned(mark())]
 
 
 def end_left_behind(group: int, mark: str) -> int:
-    """End what a run left: SIGTERM, a second to obey, SIGKILL. Returns how many there were."""
-    first = left_behind(group, mark)
+    """End what a run left. Returns how many there were."""
+    return _end(lambda: left_behind(group, mark))
+
+
+def end_orphaned() -> int:
+    """End what a pgbackup that was killed left running. Returns how many there were."""
+    return _end(orphaned)
+
+
+def _end(look: Callable[[], list[int]]) -> int:
+    """SIGTERM, a second to obey, SIGKILL."""
+    first = look()
     left = first
     for number in (signal.SIGTERM, *[signal.SIGKILL] * _ROUNDS):
         if not left:
@@ -72,16 +99,37 @@ def end_left_behind(group: int, mark: str) -> int:
         while left and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             # Anew each time: one that is being ended may have forked.
-            left = left_behind(group, mark)
+            left = look()
     return len(first)
 
 
-def _is_of(folder: Path, group: int, wanted: bytes) -> bool:
+def _living() -> Iterator[tuple[int, int, Callable[[], str]]]:
+    """Every process but this one: its number, its group, and its mark, which is looked for when it is asked for."""
+    for folder in _PROC.iterdir():
+        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError, ValueError):  # it has ended
+            # The name, in parentheses, may hold anything; state, parent and group follow.
+            state, _, group = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if state not in "ZX":
+                yield int(folder.name), int(group), partial(_mark, folder)
+
+
+def _mark(folder: Path) -> str:
+    """Empty for a process without one, that has ended, or that is another user's."""
+    begin = f"{MARK}=".encode()
     try:
-        # The name, in parentheses, may hold anything; state, parent and group follow.
-        state, _, its_group = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
-        if state in "ZX":
-            return False
-        return int(its_group) == group or wanted in (folder / "environ").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return False  # it has ended, or is another user's
+        variables = (folder / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return next((each[len(begin) :].decode(errors="replace") for each in variables if each.startswith(begin)), "")
+
+
+def _is_orphaned(mark: str) -> bool:
+    fields = mark.split(" ")
+    if len(fields) != _MARK_FIELDS:
+        return False
+    boot, namespace, pid, started, attempt = fields
+    with contextlib.suppress(ValueError):
+        return Owner("", boot, namespace, int(pid), int(started), attempt).is_gone() is True
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,8 @@ import pytest
 
 from pgbackup.engines.wale.tool import Outcome, run_program
 from pgbackup.engines.wale.tool_output import STDOUT_BYTES, TAIL_BYTES
-from pgbackup.engines.wale.tool_processes import MARK, own_children
+from pgbackup.engines.wale.tool_processes import MARK, end_orphaned, own_children
+from tests.waiting import wait_for
 
 BAD_TOOL = Path(__file__).parents[3] / "data" / "bad_tool.py"
 ENV = {"PATH": os.environ["PATH"], "A_SECRET": "swordfish"}
@@ -175,3 +177,34 @@ def test_many_at_once_from_threads() -> None:
     for thread in threads:
         thread.join()
     assert [outcome.status for outcome in found] == [1] * 6
+
+
+def test_what_a_killed_pgbackup_left_running_is_ended_by_the_next_one(tmp_path: Path) -> None:
+    """Nothing tells a tool that who waited for it was killed; one that hangs would stay for ever."""
+    program = (
+        "import sys; from pgbackup.engines.wale.tool import run_program; "
+        "run_program([sys.executable, *sys.argv[1:]], env={}, timeout_seconds=600)"
+    )
+
+    def left(name: str) -> int:
+        return len([line for line in _marked() if str(tmp_path / name) in line])
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", program, str(BAD_TOOL), "deaf", str(tmp_path / name)]
+        return subprocess.Popen(command, cwd=Path(__file__).parents[4])
+
+    with start("first") as first, start("second") as second:
+        try:
+            wait_for(lambda: left("first") == left("second") == 2, timeout=30)
+            end_orphaned()
+            assert left("first") == left("second") == 2
+            first.kill()
+            first.wait()
+            assert end_orphaned() >= 2
+            assert left("first") == 0
+            assert left("second") == 2, "that of one that lives is left alone"
+        finally:
+            second.kill()
+            second.wait()
+            end_orphaned()
+    assert left("second") == 0

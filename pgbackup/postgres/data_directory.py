@@ -30,6 +30,7 @@ _CONF_HEAD = """# Written by pgbackup restore: the original's postgresql.conf li
 # backup. Only local connections are taken until you say otherwise.
 listen_addresses = ''
 """
+CONFIGURATION_FILES = ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")
 _NOT_CARRIED_OVER = frozenset({"config_file", "data_directory", "external_pid_file", "hba_file", "ident_file"})
 
 
@@ -131,20 +132,29 @@ def complete_structure(directory: Path, owner: Owner | None, mode: int = 0o700) 
 def write_missing_configuration(
     directory: Path, owner: Owner | None, *, saved: Mapping[str, str], original: Mapping[str, str]
 ) -> list[str]:
-    """Write postgresql.conf and pg_hba.conf where they are missing; returns what was done, for people.
+    """Write the server's configuration files where they are missing; returns what was done and what to supply.
 
     ``saved``: the server's settings that were not the default, ``original``: where its files lay, both from the backup.
     """
     notes = []
     if not (directory / "postgresql.conf").exists():
         write_file(directory / "postgresql.conf", _minimal_configuration(saved), owner)
-        notes.append(_note("postgresql.conf", original.get("config_file", "")))
+        supply = "supply yours, or its settings: this one listens on no address and loads no library"
+        notes.append(_note("a minimal postgresql.conf", original.get("config_file", ""), supply))
     if not (directory / "pg_hba.conf").exists():
         write_file(directory / "pg_hba.conf", _HBA, owner)
-        notes.append(_note("pg_hba.conf", original.get("hba_file", "")))
+        supply = "supply yours: this one lets in local users only, each as the role of that name"
+        notes.append(_note("a minimal pg_hba.conf", original.get("hba_file", ""), supply))
     if not (directory / "pg_ident.conf").exists():
         write_file(directory / "pg_ident.conf", "", owner)
+        supply = "supply yours where your pg_hba.conf has maps"
+        notes.append(_note("an empty pg_ident.conf", original.get("ident_file", ""), supply))
     return notes
+
+
+def missing_configuration(directory: Path) -> list[str]:
+    """The configuration files without which a server does not start, or lets nobody in, and that are not there."""
+    return [name for name in CONFIGURATION_FILES if not (directory / name).exists()]
 
 
 def _minimal_configuration(saved: Mapping[str, str]) -> str:
@@ -158,6 +168,6 @@ def _minimal_configuration(saved: Mapping[str, str]) -> str:
     return _CONF_HEAD + "\n".join(lines) + "\n"
 
 
-def _note(name: str, original: str) -> str:
+def _note(written: str, original: str, supply: str) -> str:
     where = f", which lay at {original}," if original else ""
-    return f"wrote a minimal {name}: the original{where} is not in the backup"
+    return f"wrote {written}: the original{where} is not in the backup; {supply}"

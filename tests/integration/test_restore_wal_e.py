@@ -84,11 +84,30 @@ def test_restored_with_all_rows(make_server, source, encode):
     assert any("no manifest" in note for note in report.notes)
     result = repository.restore()
     assert not result.verified
-    text = "\n".join(result.notes)
-    assert "wrote a minimal postgresql.conf" in text
-    assert "wrote a minimal pg_hba.conf" in text
-    assert "no manifest" in text
+    assert "no manifest" in "\n".join(result.notes)
     assert rows(started(repository, result, source.major)) == [1, 2, 3]
+
+
+def test_missing_configuration_files_are_reported_with_what_to_supply(make_server, source):
+    """WAL-E stores none of the three; a server would not start, or would let nobody in."""
+    repository, _ = archived(make_server, source, lzop)
+    result = repository.restore()
+    notes = {note.split(":")[0]: note for note in result.notes if note.startswith("wrote ")}
+    assert list(notes) == [
+        "wrote a minimal postgresql.conf", "wrote a minimal pg_hba.conf", "wrote an empty pg_ident.conf",
+    ]  # fmt: skip
+    assert all("is not in the backup; supply yours" in note for note in notes.values())
+    assert "listens on no address and loads no library" in notes["wrote a minimal postgresql.conf"]
+    assert "local users only, each as the role of that name" in notes["wrote a minimal pg_hba.conf"]
+    for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf"):
+        assert (result.directory / name).is_file()
+    assert (result.directory / "postgresql.auto.conf").is_file(), "what WAL-E does store"
+
+    files = repository.restore(files_only=True, directory=make_server.new_directory("files"))
+    assert "not in the backup: postgresql.conf, pg_hba.conf, pg_ident.conf; supply them before the server starts" in (
+        files.notes
+    )
+    assert not (files.directory / "postgresql.conf").exists()
 
 
 def test_wal_fetch_serves_its_segments_and_says_what_is_not_there(make_server, source, own_keyring, tmp_path):

@@ -45,6 +45,7 @@ from pgbackup.engines.restore.sync import sync_trees
 from pgbackup.engines.restore.wal import WalStager
 from pgbackup.engines.wal.read import WalReader
 from pgbackup.errors import RestoreError
+from pgbackup.postgres.data_directory import missing_configuration
 from pgbackup.repository import keys
 from pgbackup.repository.backup_reader import extras_of
 from pgbackup.repository.codec import Codec
@@ -250,6 +251,8 @@ class Restore:
         check_label(directory, plan.backup, control)
         if self._request.files_only:
             complete_files(claim)
+            if missing := missing_configuration(directory):
+                about = [*about, f"not in the backup: {', '.join(missing)}; supply them before the server starts"]
             return [*link_notes, *files.notes(), *about]
         restore_command, later = self._place_wal(claim, plan, control.system_identifier)
         later_notes = make_later(claim, later)

@@ -2,10 +2,10 @@
 
 What it does to a WAL file is in the file $PRETEND_MODE: ``good``, ``lie`` (exit 0 and nothing stored), ``empty`` (an
 empty object), ``fail``, ``hang``, ``flood``, ``fork`` (stores, and leaves a child), ``torn`` (half an object, then it
-is killed). A base backup hangs silently (``hang``), fails after some seconds in which it prints (``mutter``) or stores
-(``trickle``) a little, says that all is done and has stored nothing (``lie``), a seal without data (``hollow``), or a
-backup of another cluster (``foreign``). Every call is noted in $PRETEND_MODE.calls. Never imported; tests
-run it as a program.
+is killed). A base backup hangs silently (``hang``), finds once $PRETEND_MODE.go is there that another one is under way
+(``busy``), fails after some seconds in which it prints (``mutter``) or stores (``trickle``) a little, says that all is
+done and has stored nothing (``lie``), a seal without data (``hollow``), or a backup of another cluster (``foreign``).
+Every call is noted in $PRETEND_MODE.calls. Never imported; tests run it as a program.
 """
 
 from __future__ import annotations
@@ -76,6 +76,12 @@ def backup(folder: Path, mode: str) -> int:
     tars.mkdir(parents=True, exist_ok=True)
     if mode == "hang":
         time.sleep(600)
+    if mode == "busy":
+        while not Path(os.environ["PRETEND_MODE"]).with_suffix(".go").exists():
+            print("still at it", flush=True)
+            time.sleep(0.1)
+        print("ERROR:  a backup is already in progress", file=sys.stderr)
+        return 1
     if mode in ("lie", "hollow", "foreign"):
         if mode == "foreign":
             (tars / "part_001.tar.lz4").write_bytes(b"x")

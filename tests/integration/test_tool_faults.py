@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pgbackup.core.lsn import MIB, Lsn
+from pgbackup.core.timeline import MAX_HISTORY_BYTES
 from pgbackup.engines.base import SilentProgress
 from pgbackup.engines.port import BackupOrder
 from pgbackup.engines.wal.events import Durable, Failed
@@ -22,6 +26,7 @@ from pgbackup.engines.wale.engine import ToolEngine
 from pgbackup.engines.wale.tool_processes import MARK
 from pgbackup.errors import BackupError, ToolError, WrongCluster
 from pgbackup.postgres.throwaway import ThrowawayServer
+from pgbackup.repository import keys
 from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.file import FileStore
 from tests.contracts.engine import Shipment, made_segment
@@ -29,6 +34,7 @@ from tests.fix_postgres import ServerFactory
 from tests.made_catalog import backup
 from tests.streaming import flush_lsn, streaming
 from tests.tool_engine import fill, pretend_tool, tool_engine
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.not_for_walg("what a pretended tool leaves")
 
@@ -71,7 +77,7 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prete
     assert _living(spool) == []
 
 
-def _living(spool: Path) -> list[str]:
+def _living(mentioned: Path) -> list[str]:
     """Processes of a tool that still live; other workers have theirs."""
     found = []
     for folder in Path("/proc").iterdir():
@@ -80,7 +86,7 @@ def _living(spool: Path) -> list[str]:
                 found.append((folder / "cmdline").read_text())
         except OSError:
             continue
-    return [line for line in found if str(spool) in line]
+    return [line for line in found if str(mentioned) in line]
 
 
 @pytest.fixture
@@ -127,6 +133,19 @@ def test_what_it_does_besides_does_no_harm(pretended: Pretended, shipment: Shipm
     pretended.mode(mode)
     shipment.send(*made_segment(7))
     assert isinstance(shipment.outcome(), Durable)
+
+
+def test_a_history_of_any_size_is_read_in_part(pretended: Pretended) -> None:
+    """Who can write to the repository decides how large it is."""
+    pretended.store.put(keys.wal("00000002.history", ""), bytes(64 << 20))
+    tracemalloc.start()
+    try:
+        stored = pretended.engine.shipping(pretended.store).put_history("00000002.history", b"1\t0/3000000\tx\n")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert stored == bytes(MAX_HISTORY_BYTES)
+    assert peak < 16 << 20
 
 
 def test_one_that_hangs_is_bounded_and_the_spool_with_it(
@@ -258,6 +277,71 @@ def test_the_server_leaves_the_backup_mode_that_wal_e_was_ended_in(
             wal_e.take_backup(order, SilentProgress(), threading.Event())
     starts.join()
     assert server.execute("SELECT pg_is_in_backup()") == [(False,)]
+
+
+def test_somebody_elses_backup_mode_is_left_alone(
+    pretended: Pretended, order: BackupOrder, make_server: ServerFactory
+) -> None:
+    """Another WAL-E was quicker: to end its mode would ruin its backup."""
+    server = make_server(14)
+    how = replace(pretended.engine._how, conninfo=server.conninfo(local=True))
+    how = replace(how, driver=ToolDriver(dialect("wal-e"), how.driver.program, how.driver._env))
+    pretended.mode("busy")
+
+    def start() -> None:
+        wait_for(lambda: pretended.calls("backup-push"), timeout=30)
+        server.execute("SELECT pg_start_backup('x', true)")
+        pretended.mode_file.with_suffix(".go").touch()
+
+    starts = threading.Thread(target=start)
+    starts.start()
+    with closing(ToolEngine(how, wal_concurrency=1, spool_parent=pretended.spool)) as wal_e:
+        with pytest.raises(ToolError, match="the server is in backup mode already"):
+            wal_e.take_backup(order, SilentProgress(), threading.Event())
+    starts.join()
+    assert server.execute("SELECT pg_is_in_backup()") == [(True,)]
+    server.execute("SELECT pg_stop_backup()")
+
+
+_KILLED = """
+import sys
+from pgbackup.engines.wale.tool import run_program
+run_program(sys.argv[1:], env={}, timeout_seconds=600)
+"""
+
+
+@pytest.mark.parametrize("whose", ["ours", "another server's"])
+def test_after_a_killed_pgbackup_its_wal_e_is_ended_and_the_backup_mode_with_it(
+    pretended: Pretended,
+    order: BackupOrder,
+    make_server: ServerFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    whose: str,
+) -> None:
+    """SIGKILL of pgbackup during a base backup; the next one would be refused until somebody ends the mode by hand."""
+    monkeypatch.setattr(base_backup, "_LISTED_SECONDS", 0.5)
+    server = make_server(14)
+    directory = server.data_directory if whose == "ours" else Path("/nowhere")
+    hung = tmp_path / "hung.py"
+    hung.write_text("import time\ntime.sleep(600)\n")
+    words = [sys.executable, str(hung), "backup-push", "--pool-size", "1", str(directory)]
+    with subprocess.Popen([sys.executable, "-c", _KILLED, *words], cwd=Path(__file__).parents[2]) as killed:
+        wait_for(lambda: [line for line in _living(hung) if "backup-push" in line], timeout=30)
+        killed.kill()
+    assert _living(hung)
+    server.execute("SELECT pg_start_backup('x', true)")
+    how = replace(pretended.engine._how, conninfo=server.conninfo(local=True))
+    how = replace(how, driver=ToolDriver(dialect("wal-e"), how.driver.program, how.driver._env))
+    pretended.mode("lie")
+    message = "the repository does not list it" if whose == "ours" else "in exclusive backup mode already"
+    with closing(ToolEngine(how, wal_concurrency=1, spool_parent=pretended.spool)) as wal_e:
+        with pytest.raises(ToolError, match=message):
+            wal_e.take_backup(order, SilentProgress(), threading.Event())
+    assert _living(hung) == []
+    assert server.execute("SELECT pg_is_in_backup()") == [(whose != "ours",)]
+    if whose != "ours":
+        server.execute("SELECT pg_stop_backup()")
 
 
 def test_a_lie_confirms_nothing_to_the_server(pretended: Pretended, make_server: ServerFactory) -> None:

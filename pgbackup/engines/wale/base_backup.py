@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -24,7 +24,7 @@ from pgbackup.engines.backup.base_backup import BackupResult
 from pgbackup.engines.backup.leftovers import clean_leftovers
 from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.port import BackupOrder
-from pgbackup.engines.wale.diagnosis import WAL_E_TOO_OLD
+from pgbackup.engines.wale.diagnosis import IN_BACKUP_MODE, WAL_E_TOO_OLD
 from pgbackup.engines.wale.dialects import NO_DATA_HINT, PushOptions
 from pgbackup.engines.wale.driver import ToolDriver
 from pgbackup.engines.wale.stall import StallWatch
@@ -142,8 +142,9 @@ def _push(
         env["WALG_DISK_RATE_LIMIT"] = str(order.max_rate)
     try:
         how.driver.with_env(**env).call(words, timeout_seconds=LONGEST_SECONDS, stop=stop, watch=stall.look)
-    except BaseException:
-        _leave_backup_mode(how, facts)
+    except BaseException as exc:
+        if not _is_in_anothers_backup(exc):
+            _leave_backup_mode(how, facts)
         raise
     finally:
         watch.show()
@@ -158,6 +159,11 @@ def _stands_still(text: str) -> BackupError:
     return error
 
 
+def _is_in_anothers_backup(exc: BaseException) -> bool:
+    """Whether the tool did not begin, because somebody else's exclusive backup had begun meanwhile."""
+    return isinstance(exc, ToolError) and IN_BACKUP_MODE in exc.message
+
+
 def _leave_backup_mode(how: ToolBackup, facts: ServerFacts) -> None:
     """An exclusive backup that was killed would keep the next one from starting, and its label the server."""
     if how.driver.dialect.remote_backups or facts.major > 14:
@@ -169,6 +175,21 @@ def _leave_backup_mode(how: ToolBackup, facts: ServerFacts) -> None:
                 _log.warning("ended the exclusive backup mode that %s left", how.driver.dialect.name)
     except PgbackupError as exc:
         _log.error("the server may still be in exclusive backup mode (SELECT pg_stop_backup() ends it): %s", exc)
+
+
+def leave_backup_mode_of(how: ToolBackup, ended: Sequence[Sequence[str]]) -> None:
+    """``ended``: the words of commands of a killed pgbackup that were ended. A backup of our server among them leaves
+    it in the mode in which no other backup begins; somebody else's backup is nobody's business."""
+    pushed = {words[-1] for words in ended if "backup-push" in words}
+    if not pushed or how.driver.dialect.remote_backups:
+        return
+    try:
+        with Session.connect(how.conninfo, application_name=how.application_name) as session:
+            facts = session.facts()
+        if str(visible_directory(how.data_directory, facts)) in pushed:
+            _leave_backup_mode(how, facts)
+    except PgbackupError as exc:
+        _log.error("the server may be in exclusive backup mode (SELECT pg_stop_backup() ends it): %s", exc)
 
 
 class _Watch:

@@ -31,6 +31,7 @@ def _cause(pattern: str, name: str, hint: str, *, passing: bool = False) -> _Cau
     return _Cause(re.compile(pattern, re.IGNORECASE | re.DOTALL), name, hint, passing)
 
 
+IN_BACKUP_MODE = "the server is in backup mode already"
 WAL_E_TOO_OLD = (
     "WAL-E calls the exclusive backup functions, which PostgreSQL 15 removed. Use PGBACKUP_ENGINE=native or wal-g, "
     "which go on in the same prefix."
@@ -46,7 +47,7 @@ _CAUSES = (
     _cause(r"function pg_stop_backup\(.*does not exist", "PostgreSQL 15 and later cannot be backed up", WAL_E_TOO_OLD),
     _cause(
         r"a backup is already in progress",
-        "the server is in backup mode already",
+        IN_BACKUP_MODE,
         "Another exclusive backup runs, or was killed: when none runs, SELECT pg_stop_backup() as a superuser.",
         passing=True,
     ),

@@ -19,7 +19,7 @@ from pgbackup.engines.check.server import ServerLook
 from pgbackup.engines.port import BackupOrder
 from pgbackup.engines.wal.beside_pieces import compare_with_pieces
 from pgbackup.engines.wal.push import WalFileToPush, claim_for
-from pgbackup.engines.wale.base_backup import LONGEST_SECONDS, ToolBackup, take_tool_backup
+from pgbackup.engines.wale.base_backup import LONGEST_SECONDS, ToolBackup, leave_backup_mode_of, take_tool_backup
 from pgbackup.engines.wale.check import ToolCheck
 from pgbackup.engines.wale.shipping import ToolShipping
 from pgbackup.engines.wale.spool import Spool
@@ -134,7 +134,8 @@ class ToolEngine:
             return
         self._orphans_ended = True
         if ended := end_orphaned():
-            _log.warning("%d processes that a killed pgbackup had left running were ended", ended)
+            _log.warning("%d processes that a killed pgbackup had left running were ended", len(ended))
+            leave_backup_mode_of(self._how, ended)
 
 
 def _size_of(folder: Path) -> int:

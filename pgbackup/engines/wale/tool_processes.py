@@ -80,9 +80,12 @@ def end_left_behind(group: int, mark: str) -> int:
     return _end(lambda: left_behind(group, mark))
 
 
-def end_orphaned() -> int:
-    """End what a pgbackup that was killed left running. Returns how many there were."""
-    return _end(orphaned)
+def end_orphaned() -> list[list[str]]:
+    """End what a pgbackup that was killed left running. Returns the words of each command."""
+    commands = [_command(pid) for pid in orphaned()]
+    if commands:
+        _end(orphaned)
+    return commands
 
 
 def _end(look: Callable[[], list[int]]) -> int:
@@ -123,6 +126,13 @@ def _mark(folder: Path) -> str:
     except OSError:
         return ""
     return next((each[len(begin) :].decode(errors="replace") for each in variables if each.startswith(begin)), "")
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return os.fsdecode((_PROC / str(pid) / "cmdline").read_bytes()).split("\0")[:-1]
+    except OSError:
+        return []
 
 
 def _is_orphaned(mark: str) -> bool:

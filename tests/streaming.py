@@ -22,6 +22,7 @@ from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.base import ObjectStore
 
 ZSTD = Codec(Compression("zstd", 1))
+FILL = "INSERT INTO filler SELECT repeat(md5(i::text), 20) FROM generate_series(1, {rows}) i"
 
 
 @dataclass
@@ -89,9 +90,20 @@ def streaming(
         thread.join(30)
 
 
+def fill(server: ThrowawayServer, rows: int = 30_000) -> None:
+    """Write some WAL."""
+    server.execute("CREATE TABLE IF NOT EXISTS filler (t text)")
+    server.execute(FILL.format(rows=rows))
+
+
 def flush_lsn(server: ThrowawayServer) -> Lsn:
     """The end of the server's durable WAL."""
     return Lsn.parse(server.execute("SELECT pg_current_wal_flush_lsn()::text")[0][0])
+
+
+def piece_keys(store: ObjectStore) -> list[str]:
+    """The keys of the pieces that are stored."""
+    return [i.key for i in store.list(keys.WAL) if keys.parse_piece(i.key)]
 
 
 def stored_wal(store: ObjectStore, segment: SegmentName, codec: Codec = ZSTD) -> bytes:

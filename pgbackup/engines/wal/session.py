@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import select
 import time
-from concurrent.futures import Future
 from typing import Any
 
 from pgbackup.core.acks import Acks
@@ -30,6 +29,7 @@ from pgbackup.engines.wal.port import WalShipping
 from pgbackup.engines.wal.progress import WalPosition, WalProgress
 from pgbackup.engines.wal.segment import PIECE_BYTES, OpenSegment
 from pgbackup.engines.wal.session_begin import SessionBegin, WalSessionSettings
+from pgbackup.engines.wal.store_patience import STORE_DEAD_SECONDS, StorePatience
 from pgbackup.engines.wal.stored_twin import StoredTwin
 from pgbackup.errors import ConnectionLost, StoreUnavailable
 from pgbackup.postgres.replication import ReplicationConnection, TimelineEnd
@@ -39,8 +39,6 @@ from pgbackup.storage.base import ObjectStore
 
 REPLY_SECONDS = 5.0
 WHOLE_REPLY_SECONDS = 1.0
-STORE_DEAD_SECONDS = 15.0
-_PROBE_SECONDS = 5.0
 _MESSAGES_PER_TURN = 64
 _IDLE_SECONDS = 1.0
 
@@ -70,7 +68,6 @@ class WalSession:
         self._piece_in_flight = False
         self._dry = False
         self._twin: StoredTwin | None = None
-        self._probe: tuple[float, Future[None]] | None = None
         self._flush_now = False
         self._pending_since: float | None = None
         self._reply_deadline: float | None = None
@@ -92,6 +89,7 @@ class WalSession:
         self._acks = Acks(begin.segment.start)
         self._whole = Acks(begin.segment.start)
         self._uploads = self._shipping.open_uploads(self._events, self._progress.uploads, begin.before_confirming)
+        self._patience = StorePatience(self._uploads)
         try:
             self._open(begin.segment)
             return self._loop(stop)
@@ -275,7 +273,7 @@ class WalSession:
         if not moved:
             return
         self._moment.reached(self._acks.confirmed)
-        self._probe = None
+        self._patience.progressed()
         if self._reply_deadline is not None:
             self._reply_deadline = self._next_reply_deadline()
 
@@ -348,19 +346,7 @@ class WalSession:
             raise StoreUnavailable(
                 "the server asks for an answer and nothing became durable for 5 s", detail="it may be stopping"
             )
-        if self._uploads.oldest_job_seconds() < STORE_DEAD_SECONDS:
-            self._probe = None
-            return
-        # A big object on a slow line takes long; only a store that answers nothing at all is dead.
-        if self._probe is None:
-            self._probe = (time.monotonic(), self._uploads.probe())
-            return
-        asked, answer = self._probe
-        if answer.done() and answer.exception() is None:
-            if time.monotonic() - asked > STORE_DEAD_SECONDS:
-                self._probe = None
-        elif answer.done() or time.monotonic() - asked > _PROBE_SECONDS:
-            raise StoreUnavailable("the store does not answer", detail=f"for {STORE_DEAD_SECONDS:.0f} s and more")
+        self._patience.check()
 
     def _stands_full(self) -> bool:
         """Whether nothing more can be taken, and nothing got done for long, though the store may be well.

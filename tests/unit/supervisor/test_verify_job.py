@@ -20,7 +20,7 @@ def filled() -> MadeRepository:
     for _ in range(3):
         wal.filler(900_000)
     made.wal(wal)
-    made.backup(Lsn(wal.start + 100), Lsn(wal.start + 1000))
+    made.backup(Lsn(0x300028), Lsn(0x300400))
     return made
 
 

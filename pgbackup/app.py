@@ -186,7 +186,7 @@ class App:
             return self.engine().wal_reader(store, system_identifier=system_identifier)
         from pgbackup.engines.wal.read import WalReader
 
-        return WalReader(store, self.codec(), system_identifier=system_identifier)
+        return WalReader(store, self.codec(), system_identifier=system_identifier, checks_records=True)
 
     def tool_program(self) -> str:
         """The absolute path of the engine's program; empty for the native engine. Raises ToolError."""

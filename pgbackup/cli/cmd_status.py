@@ -83,7 +83,9 @@ def _backup(status: StatusSnapshot, zone: tzinfo, now: datetime) -> str:
     if last is None:
         return "none that can be restored"
     age = duration_text((now - last.finished).total_seconds())
-    size = f"{size_text(last.raw_bytes)}, {size_text(last.stored_bytes or 0)} stored" if last.raw_bytes else ""
+    size = size_text(last.raw_bytes) if last.raw_bytes else ""
+    if last.stored_bytes:
+        size += f", {size_text(last.stored_bytes)} stored"
     return f"{time_text(last.finished, zone)} ({age} ago), {last.name}, {size}"
 
 

@@ -50,7 +50,8 @@ def _row(verdict: Verdict, plan: ExpiryPlan, zone: tzinfo) -> tuple[object, ...]
     reasons = ", ".join(verdict.reasons) if verdict.keep or not plan.refusal else "nothing is removed now"
     if verdict.problem:
         reasons += f" ({verdict.problem})"
-    return backup.name, time_text(backup.finished, zone), size_text(backup.stored_bytes), fate, reasons
+    stored = size_text(backup.stored_bytes) if backup.stored_bytes else "-"  # WAL-E does not say it
+    return backup.name, time_text(backup.finished, zone), stored, fate, reasons
 
 
 def _wal_text(each: WalRange, segment_bytes: int) -> str:

@@ -26,12 +26,12 @@ from pgbackup.core.timeline import MAX_HISTORY_BYTES, TimelineHistory, parse_his
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
-from pgbackup.repository.backup_reader import ReadBackup, is_wal_e, read_backup, unreadable_backup
+from pgbackup.repository.backup_reader import ReadBackup, read_backup, unreadable_backup
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.gap_ledger import read_gaps
 from pgbackup.repository.prefix_claim import claim_prefix, read_cluster
 from pgbackup.repository.sentinels import fetch_sentinel
-from pgbackup.repository.small_objects import fetch_metadata, fetch_small
+from pgbackup.repository.small_objects import fetch_metadata, fetch_small, fetch_version_text
 from pgbackup.repository.wal_listing import read_wal_listing
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
@@ -41,7 +41,6 @@ T = TypeVar("T")
 
 _THREADS = 8
 _MAX_STORED_HISTORY_BYTES = 2 << 20
-_MAX_VERSION_BYTES = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -175,15 +174,8 @@ class CatalogReader:
 
     def _version_text(self, name: str) -> str:
         """What WAL-E noted of the server's version; read once, it never changes."""
-        if not is_wal_e(name):
-            return ""
         if name not in self._versions:
-            try:
-                with self._store.open_read(keys.extended_version(name)) as stream:
-                    text = stream.read(_MAX_VERSION_BYTES).decode("utf-8", "replace")
-            except ObjectMissing:
-                text = ""
-            self._versions[name] = text
+            self._versions[name] = fetch_version_text(self._store, name)
         return self._versions[name]
 
 

@@ -16,6 +16,7 @@ from pgbackup.repository.documents import ClusterDocument
 from pgbackup.repository.json_object import JsonObject
 from pgbackup.repository.key_check import check_key
 from pgbackup.repository.sentinels import fetch_sentinel
+from pgbackup.repository.stored_content import check_readable
 from pgbackup.storage.base import ObjectStore
 
 _SENTINELS_READ = 3
@@ -34,7 +35,7 @@ def claim_prefix(store: ObjectStore, cluster: ClusterDocument, codec: Codec) -> 
     """Make sure that the prefix belongs to this cluster and this key, before the first write.
 
     Raises WrongCluster when another cluster's backups or WAL are there, ConfigError when the encryption key is not the
-    one that the repository was begun with.
+    one that the repository was begun with, StorageError when nobody can tell whose WAL is there.
     """
     stored = read_cluster(store)
     if stored is None:
@@ -76,13 +77,21 @@ def _sealed_identifiers(store: ObjectStore) -> set[int]:
 
 
 def _identifier_in_wal(store: ObjectStore, codec: Codec) -> int:
-    """The system identifier in the first stored segment that can be read; 0 when there is none."""
+    """The system identifier in the first stored segment that can be read; 0 when there is none.
+
+    Raises StorageError where there are segments, and the library for all of them is missing.
+    """
+    unreadable = ""
     for count, info in enumerate(store.list(keys.WAL)):
         name, extension = keys.split_extension(info.key.removeprefix(keys.WAL))
-        if is_segment_name(name) and is_readable(extension):
-            return _identifier_of(store, codec, info.key)
+        if is_segment_name(name):
+            if is_readable(extension):
+                return _identifier_of(store, codec, info.key)
+            unreadable = unreadable or info.key
         if count == _NAMES_LOOKED_AT:
             break
+    if unreadable:
+        check_readable(unreadable)
     return 0
 
 

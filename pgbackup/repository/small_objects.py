@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from pgbackup.errors import CorruptObject
+from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
+from pgbackup.repository.backup_reader import is_wal_e
 from pgbackup.storage.base import ObjectStore
 
 MAX_METADATA_BYTES: Final = 4 << 20
 """metadata.json has about 600 bytes and what the user added to it."""
+
+_MAX_VERSION_BYTES: Final = 1000
 
 
 def fetch_small(store: ObjectStore, key: str, most_bytes: int) -> bytes:
@@ -27,3 +30,14 @@ def fetch_small(store: ObjectStore, key: str, most_bytes: int) -> bytes:
 def fetch_metadata(store: ObjectStore, backup: str) -> bytes:
     """metadata.json of a backup; raises as ``fetch_small``."""
     return fetch_small(store, keys.metadata(backup), MAX_METADATA_BYTES)
+
+
+def fetch_version_text(store: ObjectStore, backup: str) -> str:
+    """The beginning of what WAL-E noted of the server's version; empty for a backup that is not WAL-E's."""
+    if not is_wal_e(backup):
+        return ""
+    try:
+        with store.open_read(keys.extended_version(backup)) as stream:
+            return stream.read(_MAX_VERSION_BYTES).decode("utf-8", "replace")
+    except ObjectMissing:
+        return ""

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lz4.frame
 import pytest
 
 from pgbackup.postgres.throwaway import ThrowawayServer
@@ -61,6 +62,14 @@ def test_everything_is_fine(make_server: ServerFactory, make_program: MakeProgra
     checked.expect("cluster", "ok", "the prefix is new")
     checked.expect("encryption", "ok", "off")
     assert not stored_files(program), "the test objects are removed"
+
+
+def test_what_another_tool_stored_is_no_new_prefix(make_server: ServerFactory, make_program: MakeProgram) -> None:
+    program = make_program(make_server(settings=BOUNDED))
+    stray = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://")) / "wal_005" / "00000002.history.lz4"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(lz4.frame.compress(b"1\t0/2000000\tno reason\n", content_checksum=True))
+    Checked(program).expect("cluster", "ok", "holds what another tool stored, and no pgbackup has taken it yet")
 
 
 def test_the_text_is_for_people(make_server: ServerFactory, make_program: MakeProgram) -> None:

@@ -6,6 +6,8 @@ import lz4.frame
 import pytest
 import zstandard
 
+from pgbackup.engines.restore.wal_fetch import fetch
+from pgbackup.engines.wal.read import WalReader
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
 from tests.restoring import SETTINGS, Repository, insert
@@ -21,7 +23,7 @@ def lz4_(raw: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("encode", "extension"), [(zstd, "zst"), (lz4_, "lz4")])
-def test_a_flipped_bit_is_found(make_server, encode, extension):
+def test_a_flipped_bit_is_found(make_server, encode, extension, tmp_path):
     source = make_server(settings=SETTINGS)
     source.execute("CREATE TABLE t (n int)")
     repository = Repository(make_server)
@@ -38,9 +40,15 @@ def test_a_flipped_bit_is_found(make_server, encode, extension):
     key = f"{key.rpartition('.')[0]}.{extension}"
     store.put(key, encode(raw))
     assert repository.restore().verified, "undamaged, it is taken"
+    name = key.removeprefix(keys.WAL).partition(".")[0]
+    fetch(WalReader(store, codec, checks_records=True), name, tmp_path / "whole")
+    assert (tmp_path / "whole").read_bytes() == raw
     store.put(key, _damaged(codec, key, raw, encode(raw)))
     with pytest.raises(CorruptObject):
         repository.restore()
+    with pytest.raises(CorruptObject, match="record"):
+        fetch(WalReader(store, codec, checks_records=True), name, tmp_path / "damaged")
+    assert not (tmp_path / "damaged").exists()
 
 
 def _damaged(codec, key: str, raw: bytes, stored: bytes) -> bytes:

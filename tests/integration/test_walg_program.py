@@ -149,6 +149,10 @@ def test_wal_g_takes_what_pgbackup_writes(
     assert f"{backups[1]}/" not in plan
     assert len(json.loads(program("backup-list", "--json"))) == 2, "a dry run"
 
+    walg("backup-mark", backups[0])
+    assert [each["permanent"] for each in program.json("list")["backups"]] == [True, False]
+    program("verify", "--backup", backups[0], "--wal", "none")
+
     restored = recovered(walg, make_server, server, "LATEST", target=make_server.new_directory("by-walg"))
     assert restored.execute("SELECT count(*), sum(n) FROM t") == [(rows, rows * (rows + 1) // 2)]
 

@@ -22,7 +22,7 @@ from pgbackup.repository.backup_reader import read_backup
 from pgbackup.repository.documents import DATE_FORMAT
 from pgbackup.repository.json_object import parse_object
 from pgbackup.repository.sentinels import fetch_sentinel
-from pgbackup.repository.small_objects import fetch_metadata
+from pgbackup.repository.small_objects import fetch_metadata, fetch_version_text
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 STORAGE = "default"
@@ -128,7 +128,7 @@ def _from_seal(store: ObjectStore, name: str, info: ObjectInfo) -> dict[str, Any
         seal = fetch_sentinel(store, info)
     except CorruptObject:
         return {}
-    return _described(read_backup(name, info.modified, seal, None).backup)
+    return _described(read_backup(name, info.modified, seal, None, fetch_version_text(store, name)).backup)
 
 
 def _described(backup: Backup) -> dict[str, Any]:

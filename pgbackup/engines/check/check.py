@@ -88,7 +88,7 @@ def _check_cluster(report: CheckReport, store: ObjectStore, codec: Codec, found:
     """One cluster per prefix, one key per prefix: what a backup checks before it writes, without the writing."""
     with report.attempt("cluster"):
         stored = read_cluster(store)
-        owner = f"the prefix belongs to cluster {stored.system_identifier}" if stored else "the prefix is new"
+        owner = f"the prefix belongs to cluster {stored.system_identifier}" if stored else _unclaimed(store)
         if found is None:
             report.ok("cluster", owner)
         else:
@@ -100,6 +100,13 @@ def _check_cluster(report: CheckReport, store: ObjectStore, codec: Codec, found:
                 report.ok("cluster", owner)  # a matter of the key, which has a line of its own
                 return
             report.ok("cluster", f"{owner}, as the server does" if stored else f"{owner}: the first to write takes it")
+
+
+def _unclaimed(store: ObjectStore) -> str:
+    """What there is in a prefix that no pgbackup has written to."""
+    if any(next(iter(store.list(folder)), None) is not None for folder in (keys.BASEBACKUPS, keys.WAL)):
+        return "the prefix holds what another tool stored, and no pgbackup has taken it yet"
+    return "the prefix is new"
 
 
 def _check_encryption(report: CheckReport, store: ObjectStore, codec: Codec) -> None:

@@ -301,7 +301,7 @@ class DataFiles:
             raise CorruptObject(
                 key,
                 f"it brings files of tablespace {parts[1]}, which the backup's documents do not know",
-                hint=f"Say where it shall go: --tablespace-map {parts[1]}=/absolute/path.",
+                hint="Restore another backup, with --backup.",
             )
 
 

@@ -191,7 +191,7 @@ def _check_free(directory: Path, *, is_data: bool) -> None:
 def _check_content(directory: Path, *, is_data: bool) -> None:
     content = content_of(directory)
     if content and not is_left_over(directory):
-        what = "--target" if is_data else "--tablespace-map"
+        what = "--target" if is_data else "--tablespace-map (of backup-fetch: --restore-spec)"
         raise RestoreError(
             f"{directory} is not empty",
             detail=f"it holds {', '.join(content[:3])}{', ...' if len(content) > 3 else ''}",

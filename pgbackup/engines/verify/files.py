@@ -25,7 +25,8 @@ from pgbackup.repository import keys
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.json_object import JsonObject
 from pgbackup.repository.manifest import FileChecksum
-from pgbackup.repository.metadata_check import metadata_problem
+from pgbackup.repository.metadata_check import foreign_metadata_problem, metadata_problem
+from pgbackup.repository.sentinels import fetch_sentinel
 from pgbackup.repository.small_objects import fetch_metadata
 from pgbackup.repository.tar_read import Member, iter_members
 from pgbackup.storage.base import ObjectInfo, ObjectStore
@@ -61,6 +62,7 @@ class FilesCheck:
         self._lock = threading.Lock()
         self._unproven = False
         self._has_control = False
+        self._tablespaces = {str(tablespace.oid) for tablespace in backup.tablespaces}
         self._seen: set[str] = set()
         self._whole_tars = True
 
@@ -151,13 +153,15 @@ class FilesCheck:
             progress.advance(size)
 
     def _check_metadata(self) -> None:
-        """Raises CorruptObject when it cannot be read, or, for a backup of ours, differs from the sentinel."""
-        key, seal = keys.metadata(self._backup.name), keys.sentinel(self._backup.name)
+        """Raises CorruptObject when it cannot be read, or differs from the sentinel."""
+        key, info = keys.metadata(self._backup.name), self._store.head(keys.sentinel(self._backup.name))
         metadata = JsonObject.parse(key, fetch_metadata(self._store, self._backup.name))
-        if self._is_ours and not self._backup.problem:
-            problem = metadata_problem(JsonObject.parse(seal, self._store.get(seal)), metadata)
-            if problem:
-                raise CorruptObject(key, problem)
+        if info is None or self._backup.problem:
+            return
+        seal = JsonObject.parse(info.key, fetch_sentinel(self._store, info))
+        problem = (metadata_problem if self._is_ours else foreign_metadata_problem)(seal, metadata)
+        if problem:
+            raise CorruptObject(key, problem)
 
     # -- tars ---------------------------------------------------------------------------------------------------
 
@@ -187,6 +191,7 @@ class FilesCheck:
     def _check_member(self, key: str, member: Member) -> None:
         with self._lock:
             self._member_bytes += member.size_bytes
+        self._check_tablespace(key, member)
         if self._listed is not None:
             self._listed.check_member(key, member, self._findings)
         if member.kind == "directory":
@@ -197,6 +202,18 @@ class FilesCheck:
             return
         self._check_place(key, member)
         self._check_content(key, member)
+
+    def _check_tablespace(self, key: str, member: Member) -> None:
+        """A restore refuses files for which the documents name no place; one finding for each tablespace."""
+        parts = member.name.split("/", 2)
+        if parts[0] != "pg_tblspc" or len(parts) < 2 or member.kind not in ("file", "directory"):
+            return
+        with self._lock:
+            is_known = parts[1] in self._tablespaces
+            self._tablespaces.add(parts[1])
+        if not is_known:
+            problem = f"it brings files of tablespace {parts[1]!r}, which the backup's documents do not know"
+            self._findings.add("unexpected", key, problem)
 
     def _check_place(self, key: str, member: Member) -> None:
         """Whether the file is one that a backup must have, and where it belongs."""

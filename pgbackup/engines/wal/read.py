@@ -28,14 +28,18 @@ _TRIES = 5
 class WalReader:
     """Reads the WAL of one repository; ``system_identifier`` is the cluster that it must belong to (None: any).
 
-    ``unproven`` becomes true once something was read for which neither compression nor encryption vouches. Safe for
-    several threads.
+    ``unproven`` becomes true once something was read for which neither compression nor encryption vouches. With
+    ``checks_records`` every record of such a segment is held against its own checksum before its last block is given
+    out: for those who hand segments to a server one by one, and do not look at them again. Safe for several threads.
     """
 
-    def __init__(self, store: ObjectStore, codec: Codec, *, system_identifier: int | None = None) -> None:
+    def __init__(
+        self, store: ObjectStore, codec: Codec, *, system_identifier: int | None = None, checks_records: bool = False
+    ) -> None:
         self._store = store
         self._codec = codec
         self._system_identifier = system_identifier
+        self._checks_records = checks_records
         self._extension = codec.extension
         self.unproven = False
 
@@ -151,12 +155,18 @@ class WalReader:
 
     def _checked(self, key: str, blocks: Iterable[bytes], segment: SegmentName) -> Iterator[bytes]:
         size = 0
+        check: Callable[[bytes], None] = _nothing
         for block in blocks:
-            if size == 0 and (problem := segment_problem(block, segment, self._system_identifier)):
-                raise CorruptObject(key, problem)
+            if size == 0:
+                if problem := segment_problem(block, segment, self._system_identifier):
+                    raise CorruptObject(key, problem)
+                # With the first block it is known whether anything vouches for the others.
+                if self.unproven and self._checks_records:
+                    check = _records_check(key, segment)
             size += len(block)
             if size > segment.segment_bytes:
                 break
+            check(block)
             yield block
         if size != segment.segment_bytes:
             raise CorruptObject(key, f"it holds {size} bytes instead of {segment.segment_bytes}")
@@ -203,6 +213,26 @@ def _read_up_to(stream: ByteStream, size: int) -> bytes:
         parts.append(block)
         size -= len(block)
     return b"".join(parts)
+
+
+def _nothing(_: bytes) -> None: ...
+
+
+def _records_check(key: str, segment: SegmentName) -> Callable[[bytes], None]:
+    """To be called with the blocks of a whole segment: raises CorruptObject for a record that the server did not write
+    so."""
+    from pgbackup.engines.wal.records_check import RecordsCheck
+
+    records = RecordsCheck()
+    records.begin(segment)
+
+    def check(block: bytes) -> None:
+        try:
+            records.feed(block)
+        except ValueError as exc:
+            raise CorruptObject(key, str(exc)) from exc
+
+    return check
 
 
 def _agree(older: keys.PieceName, known: bytes, newer: keys.PieceName, data: bytes) -> None:

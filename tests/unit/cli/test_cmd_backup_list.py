@@ -118,11 +118,13 @@ def test_a_backup_of_wal_e_hides_no_other(app: FakeApp) -> None:
     seal = {"wal_segment_backup_stop": "00000001000000000000001E", "wal_segment_offset_backup_stop": "00000080"}
     app.now = NOON + timedelta(hours=9)
     app.made.store.put(keys.sentinel(WAL_E), json.dumps(seal).encode())
+    app.made.store.put(keys.extended_version(WAL_E), b"PostgreSQL 14.2 on x86_64-pc-linux-gnu")
     app.made.store.put(keys.sentinel("base_broken"), b"not JSON")
     rows = {row["backup_name"]: row for row in json.loads(run(app, "--json", "--detail").stdout)}
     assert set(rows) == {FIRST, SECOND, WAL_E, "base_broken"}
     assert rows[WAL_E]["wal_file_name"] == "00000001000000000000001E"
     assert rows[WAL_E]["finish_time"] == "2026-03-01T21:00:00Z"
+    assert rows[WAL_E]["pg_version"] == 140002
     assert rows["base_broken"]["wal_file_name"] == "Z" * 24
     assert len(run(app, "--detail").stdout.splitlines()) == 5
 

@@ -80,6 +80,12 @@ def test_json(listed):
     assert document["gaps"] == [{"timeline": 1, "start": "0/4000000", "end": "0/6000000"}]
 
 
+def test_a_size_that_nobody_knows(listed):
+    """WAL-E does not say how much it has stored."""
+    unknown = replace(CATALOG, backups=(replace(GOOD, stored_bytes=0),))
+    assert "  3.0 GiB       -  native" in listed(unknown)
+
+
 def test_an_empty_repository(listed):
     assert listed(Catalog(segment_bytes=SIZE)) == "no backups\n\nnothing can be recovered\n"
     assert json.loads(listed(Catalog(segment_bytes=SIZE), "--json"))["backups"] == []

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from pgbackup.core.lsn import MIB, Lsn
-from pgbackup.errors import ConfigError, CorruptObject, WrongCluster
-from pgbackup.repository import keys
+from pgbackup.errors import ConfigError, CorruptObject, StorageError, WrongCluster
+from pgbackup.repository import codec_lzop, keys
 from pgbackup.repository.catalog_reader import claim_prefix, read_cluster
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.repository.documents import ClusterDocument
@@ -17,6 +17,7 @@ from tests.made_backup import ZSTD, MadeRepository
 from tests.made_wal import SYSTEM, MadeWal
 
 OURS = ClusterDocument(SYSTEM, MIB, 180001)
+SEGMENT = "000000010000000000000003"
 SECRET = Codec(Compression("zstd", 1), bytes(range(32)))
 
 
@@ -121,6 +122,19 @@ def test_wal_under_another_key_is_refused(stored: Codec, configured: Codec) -> N
     with pytest.raises(ConfigError, match="cannot be read"):
         claim_prefix(store, OURS, configured)
     assert read_cluster(store) is None
+
+
+def test_wal_for_which_the_library_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another cluster's WAL-E archive was taken over unseen."""
+    store = MemoryStore()
+    store.put(keys.wal("000000010000000000000003", "lzo"), b"\x89LZO")
+    monkeypatch.setattr(codec_lzop, "lzallright", None)
+    with pytest.raises(StorageError, match="cannot read") as caught:
+        claim_prefix(store, OURS, ZSTD)
+    assert "pip install 'pgbackup[wal-e]'" in caught.value.hint
+    assert read_cluster(store) is None
+    store.put(keys.wal("000000010000000000000004", "zst"), made_wal().store.get(keys.wal(SEGMENT, "zst")))
+    claim_prefix(store, OURS, ZSTD)
 
 
 def test_two_claims_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 
@@ -227,6 +228,19 @@ def test_metadata_that_says_other_than_the_sentinel(made: MadeRepository) -> Non
     assert "finish_lsn" in finding.problem
 
 
+def test_metadata_that_wal_g_has_marked(made: MadeRepository) -> None:
+    """It decodes the document and writes it anew, as Go writes times, numbers and text."""
+    seal = made.documents(START, STOP, label="<b> & ü")
+    seal = dataclasses.replace(seal, started=seal.started.replace(microsecond=120_000))
+    made.store.put(keys.sentinel(NAME), seal.sentinel())
+    document = json.loads(seal.metadata()) | {"is_permanent": True}
+    assert document["start_time"].endswith(".120000Z")
+    document["start_time"] = document["start_time"].replace(".120000Z", ".12Z")
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False).replace("<", "\\u003c").replace("&", "\\u0026")
+    made.store.put(keys.metadata(NAME), text.encode())
+    assert verify(made, wal="none").ok
+
+
 def test_a_sentinel_that_is_not_as_it_was_written(made: MadeRepository) -> None:
     replace(made, keys.sentinel(NAME), lambda data: data.replace(b'"Hostname":"', b'"Hostname":"x'))
     [problem] = [f.problem for f in verify(made, wal="none").findings if f.object == keys.sentinel(NAME)]
@@ -302,6 +316,37 @@ def test_a_backup_of_another_tool() -> None:
     assert "no manifest" in report.notes[0]
     made.store.delete([keys.control_tar(name, "lz4")])
     assert objects_of(verify(made, wal="none")) == {keys.control_tar(name, "lz4")}
+
+
+def of_another_tool(made: MadeRepository, **changes: object) -> None:
+    """Make the backup one of WAL-G's, with these fields of the sentinel."""
+    for key in (keys.sentinel(NAME), keys.metadata(NAME)):
+        document = {name: value for name, value in json.loads(made.store.get(key)).items() if "ser" not in name.lower()}
+        if key == keys.sentinel(NAME):
+            document |= changes
+        made.store.put(key, json.dumps(document).encode())
+    made.store.delete([MANIFEST])
+
+
+def test_metadata_of_another_backup_of_another_tool(made: MadeRepository) -> None:
+    """WAL-G trusts it with the times, and so must everybody."""
+    of_another_tool(made)
+    assert verify(made, wal="none").ok
+    for field in ("start_lsn", "finish_lsn", "system_identifier"):
+        whole = made.store.get(keys.metadata(NAME))
+        made.store.put(keys.metadata(NAME), json.dumps(json.loads(whole) | {field: 12345}).encode())
+        [finding] = verify(made, wal="none").findings
+        assert finding.object == keys.metadata(NAME)
+        assert "another backup's" in finding.problem
+        made.store.put(keys.metadata(NAME), whole)
+
+
+def test_files_of_a_tablespace_that_the_documents_do_not_know(made: MadeRepository) -> None:
+    """A restore refuses them: nobody knows where they belong."""
+    of_another_tool(made, Spec=None)
+    [finding] = verify(made, wal="none").findings
+    assert (finding.object, finding.kind) == (PART_2, "unexpected")
+    assert "tablespace '16384'" in finding.problem
 
 
 def test_which_backup() -> None:

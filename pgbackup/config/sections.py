@@ -195,8 +195,8 @@ class AlertSection(BaseSettings):
     )
     sentry_dsn: SecretStr | None = secret("Sentry: events and cron monitors. `SENTRY_DSN` counts as well.")
     webhook_urls: SecretStr | None = secret(
-        "Addresses that get a POST for each alert, separated by spaces: Slack, Discord and Teams get their own shape, "
-        "others JSON; what is not http(s) goes to Apprise (`pgbackup[apprise]`)."
+        "Addresses that get a POST for each alert, separated by spaces or commas: Slack, Discord and Teams get their "
+        "own shape, others JSON; what is not http(s) goes to Apprise (`pgbackup[apprise]`)."
     )
     webhook_secret: SecretStr | None = secret("Signs the JSON of webhooks (`X-Pgbackup-Signature`, HMAC-SHA256).")
     heartbeat_url: SecretStr | None = secret(

@@ -7,6 +7,7 @@ libpq's and boto3's own variables stay with libpq and boto3.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -32,6 +33,7 @@ from pgbackup.config.sections import (
 )
 from pgbackup.config.store_connection import StoreConnection
 
+_BETWEEN_ADDRESSES = re.compile(r",*\s+|,+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _layers: ContextVar[tuple[dict[str, str], ...]] = ContextVar("layers", default=())
 
 
@@ -70,8 +72,10 @@ class Settings(
 
     @property
     def webhook_addresses(self) -> list[str]:
-        """The addresses of the webhooks, each a secret."""
-        return self.webhook_urls.get_secret_value().split() if self.webhook_urls else []
+        """The addresses of the webhooks, each a secret. A comma ends one only where another follows: it may be part of
+        one as well."""
+        given = self.webhook_urls.get_secret_value().strip(" \t\r\n,") if self.webhook_urls else ""
+        return [address for address in _BETWEEN_ADDRESSES.split(given) if address]
 
     def origin(self, name: str) -> str:
         """Where a setting's value comes from: ``default``, its variable, its flag, or the TOML file."""

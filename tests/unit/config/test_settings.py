@@ -217,3 +217,17 @@ def test_toml_that_python_cannot_take_is_a_problem(value, tmp_path):
     toml.write_text(f"upload_concurrency = {value}")
     with pytest.raises(ConfigError):
         load_settings(environ=MINIMAL, toml=toml)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://a/x?to=1,2 tgram://token/chat",
+        "http://a/x?to=1,2,tgram://token/chat",
+        "http://a/x?to=1,2 , \n tgram://token/chat,\n",
+    ],
+)
+def test_webhook_addresses_may_be_separated_as_people_separate_things(given):
+    """Taken for one address, all would go to the first host, with a path that it may well accept."""
+    settings = load_settings(environ={**MINIMAL, "PGBACKUP_WEBHOOK_URLS": given})
+    assert settings.webhook_addresses == ["http://a/x?to=1,2", "tgram://token/chat"]

@@ -10,6 +10,7 @@ import click
 
 from pgbackup.cli.begun import require_begun
 from pgbackup.cli.output import emit_json, json_option, table, time_text, window_texts
+from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.size_text import size_text
 
@@ -48,9 +49,13 @@ def command(app: App, *, as_json: bool) -> None:
     zone = app.settings.tz
     _print_backups(catalog, zone)
     _print_ranges(catalog.recoverable(), zone)
+    expired = expiry_may_end_at(catalog)
     for gap in gaps:
         count = (gap.end - gap.start) // catalog.segment_bytes
-        why = catalog.why_missing(SegmentName.containing(gap.timeline, gap.start, catalog.segment_bytes))
+        first = SegmentName.containing(gap.timeline, gap.start, catalog.segment_bytes)
+        why = catalog.why_missing(first)
+        if not why and first.number in expired:
+            why = " (expiry keeps none behind a permanent backup)"
         click.echo(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}{why}")
 
 

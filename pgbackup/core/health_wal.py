@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pgbackup.core.backup import Backup
 from pgbackup.core.branches import branch_problems
 from pgbackup.core.catalog import Catalog, Reach
+from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, HealthLimits, RepositoryView, ServerView, StreamView
 from pgbackup.core.known_gaps import gap_of
@@ -92,10 +93,11 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView
 def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Iterator[Finding]:
     """WAL that is missing between an older backup and the next: moments that the retention promises are lost.
 
-    Of permanent backups expiry keeps no more WAL than makes them consistent, so nothing is missing after them; nor is
-    it after one that is kept only because deltas build on it, or between a cluster and the upgraded one.
+    What expiry leaves behind a permanent backup is no loss; nor is it behind one that is kept only because deltas build
+    on it, or between a cluster and the upgraded one.
     """
-    behind = [b for b in catalog.backups if b.start_lsn < newest.start_lsn and not b.permanent]
+    expired = expiry_may_end_at(catalog)
+    behind = [b for b in catalog.backups if b.start_lsn < newest.start_lsn]
     behind = [b for b in behind if not newest.system_identifier or b.system_identifier in (0, newest.system_identifier)]
     behind = [b for b in behind if not _is_only_built_on(b, catalog)]
     told = set()
@@ -103,6 +105,8 @@ def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Itera
         reach = None if catalog.why_not_restorable(backup) else catalog.reach(backup, server.timeline)
         blocked = reach.blocked_by if reach is not None and reach.end < newest.start_lsn else None
         if blocked is None or blocked in told or gap_of(catalog.known_gaps, blocked) is not None:
+            continue
+        if backup.permanent and blocked.number in expired:
             continue
         told.add(blocked)
         yield Finding(

@@ -22,6 +22,8 @@ VERIFY_JOB = "verification"
 EXPIRE_JOB = "expiry"
 _LONGEST_GRACE_SECONDS = 60.0
 _MARGIN = timedelta(hours=1)
+_EXPIRY_MARGIN = timedelta(hours=12)
+"""It waits for a base backup that still runs, which is no run that never started."""
 
 
 def schedule(text: str) -> ScheduleSpec | None:
@@ -117,6 +119,7 @@ def desk(settings: Settings) -> DeskSettings:
     if schedules.verify is not None:
         monitors[VERIFY_JOB] = Monitor.of_schedule("verification", schedules.verify, settings.timezone, margin=margin)
     if schedules.expire is not None:
-        monitors[EXPIRE_JOB] = Monitor.of_schedule("expiry", schedules.expire, settings.timezone, margin=margin)
+        late = max(margin, _EXPIRY_MARGIN)
+        monitors[EXPIRE_JOB] = Monitor.of_schedule("expiry", schedules.expire, settings.timezone, margin=late)
     grace = min(settings.health_interval.total_seconds(), _LONGEST_GRACE_SECONDS)
     return DeskSettings(alert_settings(settings), monitors, grace)

@@ -91,6 +91,14 @@ def test_an_empty_repository(listed):
     assert json.loads(listed(Catalog(segment_bytes=SIZE), "--json"))["backups"] == []
 
 
+def test_what_expiry_leaves_behind_a_permanent_backup_is_said_to_be_that(listed):
+    last = listed(replace(CATALOG, segments={1: [2, 6]})).splitlines()[-1]
+    assert last == (
+        "  gap: 3 WAL segments of timeline 1 are missing, 0/3000000 to 0/6000000"
+        " (expiry keeps none behind a permanent backup)"
+    )
+
+
 def test_a_range_without_a_known_end(listed):
     assert "to the end of its WAL (" in listed(replace(CATALOG, marks=()))
 

@@ -196,6 +196,15 @@ def test_after_a_permanent_backup_wal_may_be_gone() -> None:
     assert judged(with_catalog(made)).verdict == "ok"
 
 
+def test_after_a_permanent_backup_wal_that_expiry_does_not_take_is_missed() -> None:
+    """It is in the window as well, and somebody deleted a segment further on."""
+    made = catalog(
+        [backup(3.2, 4.5, minute=0, permanent=True), backup(10.1, 11.5, minute=60)],
+        {1: [*range(3, 7), *range(8, 21)]}, {(1, 21): 0.5},
+    )  # fmt: skip
+    assert keys(judged(with_catalog(made))) == [f"wal:hole:1/{at(7)}"]
+
+
 def test_a_known_gap_between_two_backups_is_told_once() -> None:
     gap = KnownGap(1, at(7), at(8), minutes(20), "lost", acknowledged=minutes(30))
     made = catalog(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog, Gap
 from pgbackup.core.known_gaps import KnownGap
@@ -156,3 +159,24 @@ def test_where_only_whole_segments_are_stored_a_timeline_ends_with_the_one_befor
     assert plan_stream_start(*arguments, pieces=False)[0] == StreamStart(2, lsn(9))
     early = catalog({1: [7]}), history, lsn(9), lsn(9, 100)
     assert plan_stream_start(*early, pieces=False)[0] == StreamStart(1, lsn(8))
+
+
+@given(
+    st.sets(st.integers(0, 24)),
+    st.sets(st.integers(0, 24), max_size=2),
+    st.none() | st.integers(0, 30),
+    st.integers(0, 30),
+    st.lists(st.tuples(st.integers(0, 24), st.integers(1, 9)), max_size=2),
+)
+def test_nothing_that_is_stored_is_ever_called_lost(
+    whole: set[int], open_ones: set[int], restart: int | None, redo: int, known: list[tuple[int, int]]
+) -> None:
+    ledger = tuple(known_gap(begin, begin + length) for begin, length in known)
+    have = replace(catalog({1: sorted(whole)}, {(1, n): 5 for n in open_ones}), known_gaps=ledger)
+    starts = plan_stream_start(have, ONE, None if restart is None else lsn(restart, 7), lsn(redo))
+    assert [start.lsn for start in starts] == sorted({start.lsn for start in starts})
+    assert not starts[0].gaps
+    for start in starts:
+        for gap in start.gaps:
+            assert gap.start < gap.end <= start.lsn
+            assert not whole & set(range(gap.start // MIB16, gap.end // MIB16))

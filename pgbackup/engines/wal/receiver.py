@@ -34,6 +34,7 @@ from pgbackup.engines.wal.progress import WalProgress
 from pgbackup.engines.wal.session import WalSession
 from pgbackup.engines.wal.session_begin import WalSessionSettings, read_begin
 from pgbackup.engines.wal.shipping import NativeShipping
+from pgbackup.engines.wal.stream_backoff import StreamBackoff
 from pgbackup.engines.wal.stream_pause import StreamPause
 from pgbackup.engines.wal.timelines import TimelineClaim, server_history, store_histories, truncated
 from pgbackup.errors import ObjectMissing, PgbackupError, PostgresError, SlotBusy, WalGone
@@ -49,10 +50,6 @@ from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.tidying import tidy
 
-_FIRST_BACKOFF_SECONDS = 0.5
-_LAST_BACKOFF_SECONDS = 10.0
-_FIRST_PERMANENT_SECONDS = 2.0
-_LAST_PERMANENT_SECONDS = 60.0
 _SLOT_GRACE_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
@@ -96,8 +93,7 @@ class WalReceiver:
         self._lease = lease
         self._on_gap = on_gap
         self._slot_state = "there"
-        self._failures = 0
-        self._refusals = 0
+        self._backoff = StreamBackoff()
         self._slot_busy_since: float | None = None
         self._pause = StreamPause()
 
@@ -115,7 +111,7 @@ class WalReceiver:
             try:
                 with self._pause.session(stop) as session_stop:
                     self._session(session_stop)
-                self._succeeded()
+                self._forget_failures()
             except (PiecesChanged, Superseded) as exc:
                 _log.warning("receiving the open segment again: %s", exc)
                 # Not in step with another one, for whom the same holds.
@@ -123,28 +119,23 @@ class WalReceiver:
             except PgbackupError as exc:
                 self._wait_after(exc, stop)
 
-    def _succeeded(self) -> None:
-        if self._failures:
-            _log.info("WAL streaming recovered after %d failures", self._failures)
-        self._failures = self._refusals = 0
+    def _forget_failures(self) -> None:
+        self._backoff.forget()
         self._slot_busy_since = None
 
     def _wait_after(self, exc: PgbackupError, stop: StopSignal) -> None:
-        self._failures += 1
+        if self._backoff.got_on(self._progress.get()):
+            self._forget_failures()
         self._progress.note_problem(exc, permanent=not exc.retryable)
         if isinstance(exc, SlotBusy) and self._is_grace_period():
             stop.wait(1.0)
             return
         text = f"{exc}. {exc.hint}" if exc.hint else str(exc)
-        if not exc.retryable:
+        if exc.retryable:
+            _log.warning("WAL streaming interrupted, trying again: %s", text)
+        else:
             _log.error("WAL streaming stands: %s", text)
-            # A container beside a new server is there before its role is.
-            self._refusals += 1
-            self._sleep(min(_FIRST_PERMANENT_SECONDS * 2 ** min(self._refusals - 1, 10), _LAST_PERMANENT_SECONDS), stop)
-            return
-        _log.warning("WAL streaming interrupted, trying again: %s", text)
-        delay = min(_FIRST_BACKOFF_SECONDS * 2 ** min(self._failures - 1, 10), _LAST_BACKOFF_SECONDS)
-        self._sleep(delay * random.uniform(0.7, 1.3), stop)  # noqa: S311 - jitter
+        self._sleep(self._backoff.pause(permanent=not exc.retryable), stop)
 
     def _sleep(self, seconds: float, stop: StopSignal) -> None:
         until = time.monotonic() + seconds

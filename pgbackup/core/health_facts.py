@@ -80,7 +80,8 @@ class StreamView:
     """What the WAL stream says of itself; ``problem`` since ``since`` (aware), permanent when only people can mend it.
 
     It can make health worse, never better; but WAL after ``confirmed``, which several uploads make durable at once, may
-    lie in the bucket with holes in it while it streams.
+    lie in the bucket with holes in it while it streams. ``stored``: to where WAL of ``timeline`` was in the bucket
+    before the look at it began.
     """
 
     streaming: bool
@@ -89,6 +90,8 @@ class StreamView:
     permanent: bool = False
     since: datetime | None = None
     confirmed: Lsn | None = None
+    timeline: int = 0
+    stored: Lsn | None = None
 
 
 @dataclass(frozen=True, slots=True)

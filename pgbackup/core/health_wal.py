@@ -32,6 +32,7 @@ def wal_findings(
         return
     yield from _behind(server, reach, facts, limits)
     yield from _hole(view.catalog, server, reach, facts.stream)
+    yield from _vanished(view.catalog, server, reach, facts.stream)
     yield from _holes_before(view.catalog, server, newest)
     if not server.in_recovery and reach.end > server.position_after:
         yield _server_behind(server, reach.end)
@@ -87,6 +88,27 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView
         f"WAL segment {blocked} is missing from the repository, and WAL after it is there",
         "No moment after it can be recovered until a new base backup is finished: run `pgbackup backup`.",
         {"timeline": blocked.timeline, "lsn": str(blocked.start), "server_timeline": server.timeline},
+    )
+
+
+def _vanished(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView | None) -> Iterator[Finding]:
+    """The end of the stored WAL is gone: it was there, so it was confirmed to the server, which need not keep it.
+
+    Where WAL comes after what is missing that is a hole, and what is missing may be a gap that is known.
+    """
+    if stream is None or stream.stored is None or stream.timeline != server.timeline or reach.end >= stream.stored:
+        return
+    blocked = reach.blocked_by
+    if blocked is not None and (
+        catalog.has_anything_after(blocked.timeline, blocked.number) or gap_of(catalog.known_gaps, blocked) is not None
+    ):
+        return
+    yield Finding(
+        "wal:vanished",
+        Severity.CRITICAL,
+        f"WAL was stored to {stream.stored}, and now the repository ends at {reach.end}",
+        "Find out who deleted it. It is shipped again if the server still has it; otherwise take a base backup.",
+        {"durable_lsn": str(reach.end), "stored_lsn": str(stream.stored), "timeline": server.timeline},
     )
 
 

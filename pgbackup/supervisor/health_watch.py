@@ -89,16 +89,20 @@ class HealthWatch:
             self._woken.clear()
 
     def _round(self) -> None:
+        before = self._progress.get()
         facts = self._sources.look()
         now = datetime.now(UTC)
         facts = replace(
-            facts, stream=self._stream(now), backups=self._sources.backups(), others=tuple(self._sources.others())
+            facts,
+            stream=self._stream(before, now),
+            backups=self._sources.backups(),
+            others=tuple(self._sources.others()),
         )
         health = evaluate(facts, self._limits, now)
         _log.debug("health: %s, %s", health.verdict, ", ".join(f.key for f in health.findings) or "no findings")
         self._sources.publish(health, now)
 
-    def _stream(self, now: datetime) -> StreamView:
+    def _stream(self, before: WalPosition, now: datetime) -> StreamView:
         position = self._progress.get()
         trouble = self._note_trouble(position, now)
         return StreamView(
@@ -107,6 +111,8 @@ class HealthWatch:
             permanent=position.permanent and not position.streaming and bool(position.problem),
             since=trouble.since if trouble else None,
             confirmed=position.confirmed or None,
+            timeline=before.timeline,
+            stored=before.confirmed or None,
         )
 
     def _note_trouble(self, position: WalPosition, now: datetime) -> _Trouble | None:

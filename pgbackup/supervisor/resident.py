@@ -60,6 +60,7 @@ from pgbackup.supervisor.worker import Worker
 _TICK_SECONDS = 5
 _TRIM_SECONDS = 15
 _STOP_MARGIN_SECONDS = 2.0
+_WAL_IS_GONE = ("wal:hole:", "wal:vanished")
 _ASKS_STREAM, _ASK_STREAM_SECONDS = 50, 0.1
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Resident:
         self._desk = desk
         self._service: Service | None = None
         self._guard: SlotGuard | None = None
+        self._receiver: WalReceiver | None = None
         self._verdicts = VerdictWatch(settings.health_interval.total_seconds())
         self._seen: frozenset[str] = frozenset()
         self._expire: ExpireJob | None = None
@@ -116,7 +118,7 @@ class Resident:
         """Run until ``stop`` is set."""
         jobs = self._jobs()
         self._backup_job = jobs[0]
-        receiver = WalReceiver(
+        receiver = self._receiver = WalReceiver(
             self._receiver_options(),
             self._store,
             self._codec,
@@ -304,15 +306,29 @@ class Resident:
             self._backup_job.run_now()
 
     def _mend(self, health: Health) -> None:
-        """What only a base backup mends is not left to the schedule. Once for each time that it is found."""
+        """What only a base backup mends is not left to the schedule, and of WAL that is gone from the bucket the server
+        is asked again. Once for each time that it is found."""
         seen = frozenset(f.key for f in health.findings if f.severity is Severity.CRITICAL)
         new, self._seen = seen - self._seen, seen
+        if any(key.startswith(_WAL_IS_GONE) for key in new):
+            self._stream_anew()
         if self._backup_job is None:
             return
         if any(key.startswith("wal:hole:") for key in new):
             self._backup_job.run_now()
         elif new & {"backup:none", "backup:newest-not-restorable"}:
             self._backup_job.look_again()
+
+    def _stream_anew(self) -> None:
+        """A stream that begins looks what is stored, and ships what is not."""
+        if self._receiver is None:
+            return
+        _log.warning("WAL is gone from the repository: beginning the stream anew, to ship what the server still has")
+        try:
+            with self._receiver.let_go():
+                pass
+        except PgbackupError as exc:
+            _log.warning("the stream goes on as it is: %s", exc)
 
     def _tell_at_once(self) -> None:
         found = self._guard.urgent() if self._guard is not None else []

@@ -39,6 +39,7 @@ _ONLY_THE_PROCESS_KNOWS = (
     "backup:failing",
     "expire:",
     "verify:failing",
+    "wal:vanished",
 )
 _LOOKS = 4
 _LOOK_SECONDS = 0.5

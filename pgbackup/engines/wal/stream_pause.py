@@ -17,6 +17,7 @@ class StreamPause:
     """``session`` is used by the streaming thread, ``hold`` by any other."""
 
     def __init__(self) -> None:
+        self._one_at_a_time = threading.Lock()
         self._wanted = threading.Event()
         self._idle = threading.Event()
         self._idle.set()
@@ -24,13 +25,14 @@ class StreamPause:
     @contextmanager
     def hold(self, seconds: float) -> Iterator[None]:
         """Nothing streams while the block runs. Raises SlotBusy when the stream has not ended in so many seconds."""
-        self._wanted.set()
-        try:
-            if not self._idle.wait(seconds):
-                raise SlotBusy("the WAL stream did not let go of the slot", detail=f"waited {seconds:.0f} s")
-            yield
-        finally:
-            self._wanted.clear()
+        with self._one_at_a_time:
+            self._wanted.set()
+            try:
+                if not self._idle.wait(seconds):
+                    raise SlotBusy("the WAL stream did not let go of the slot", detail=f"waited {seconds:.0f} s")
+                yield
+            finally:
+                self._wanted.clear()
 
     @contextmanager
     def session(self, stop: StopSignal) -> Iterator[StopSignal]:

@@ -72,6 +72,19 @@ def test_missing_wal_in_the_middle_is_a_hole() -> None:
     assert health.durable == at(15)
 
 
+def test_wal_that_was_stored_and_is_gone_is_critical_at_once() -> None:
+    """Not only when it has grown old: it was confirmed, so nothing but the server's goodwill keeps it."""
+    stored = StreamView(streaming=True, confirmed=at(21.5), timeline=1, stored=at(21.5))
+    assert judged(green(stream=stored)).verdict == "ok"
+    made = catalog([backup(3.2, 4.5), backup(10.1, 11.5, minute=60)], {1: range(3, 21)}, {(1, 21): 0.2})
+    gone = replace(with_catalog(made), stream=stored, wal_age=timedelta(seconds=5))
+    assert keys(judged(gone)) == ["wal:vanished"]
+    assert keys(judged(replace(gone, stream=replace(stored, timeline=2)))) == []
+    assert keys(judged(replace(gone, stream=replace(stored, stored=at(21.2))))) == []
+    hole = catalog([backup(10.1, 11.5, minute=60)], {1: [*range(10, 15), *range(16, 21)]}, {(1, 21): 0.5})
+    assert "wal:vanished" not in keys(judged(replace(gone, repository=with_catalog(hole).repository)))
+
+
 def test_missing_wal_of_a_backup_makes_the_newest_not_restorable() -> None:
     made = catalog([backup(3.2, 4.5), backup(10.1, 11.5, minute=60)], {1: [*range(3, 11), *range(12, 21)]})
     assert {"backup:newest-not-restorable", "backup:overdue"} & set(keys(judged(with_catalog(made))))

@@ -25,6 +25,7 @@ def backup_findings(
     """What is wrong with the base backups at ``now`` (aware)."""
     yield from _presence(view, job, limits, now)
     yield from _damaged(view.catalog)
+    yield from _vanished(view)
     yield from _failing(job)
     yield from _verification(view, limits, now)
 
@@ -143,6 +144,20 @@ def _damaged(catalog: Catalog) -> Iterator[Finding]:
             "Moments that only they lead to are lost; `pgbackup list` says what is wrong with each.",
             {"backups": len(others)},
         )
+
+
+def _vanished(view: RepositoryView) -> Iterator[Finding]:
+    if not view.vanished:
+        return
+    more = f" and {len(view.vanished) - _SHOWN} more" if len(view.vanished) > _SHOWN else ""
+    yield Finding(
+        "backup:vanished",
+        Severity.WARNING,
+        f"base backups are gone that expiry did not remove: {', '.join(view.vanished[:_SHOWN])}{more}",
+        "Find out who removed them: moments that only they lead to are lost. It is told until the next scheduled "
+        "verification has found whole what is left, or `pgbackup run` is started anew.",
+        {"backups": len(view.vanished)},
+    )
 
 
 def _failing(job: JobView | None) -> Iterator[Finding]:

@@ -53,6 +53,8 @@ class RepositoryView:
     unreadable: str = ""
     had_backups: bool = False
     """Whether there were backups at an earlier look."""
+    vanished: tuple[str, ...] = ()
+    """Backups that were there at an earlier look, and that no expiry removed."""
     under_way: tuple[BackupUnderWay, ...] = ()
     """Base backups that somebody is taking; only looked for when one is late."""
 

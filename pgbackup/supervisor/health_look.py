@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.durability import durability
 from pgbackup.core.health import durable_end, newest_restorable
-from pgbackup.core.health_backups import is_late
+from pgbackup.core.health_backups import done_at, is_late
 from pgbackup.core.health_facts import BackupUnderWay, HealthFacts, HealthLimits, LastRun, RepositoryView, ServerView
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
@@ -30,6 +30,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
+from pgbackup.supervisor.vanished_backups import VanishedBackups
 
 _log = logging.getLogger(__name__)
 
@@ -37,13 +38,15 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class LookPorts:
     """Where to look. ``lease`` is None for a command that is not the resident and calls nobody's writer another's;
-    ``limits`` say when a base backup is late, and those under way are looked at."""
+    ``limits`` say when a base backup is late, and those under way are looked at; ``others_expire``: something that
+    keeps no record of ours removes old backups."""
 
     store: ObjectStore
     watch: CatalogWatch
     open_session: Callable[[], Session]
     lease: Lease | None = None
     limits: HealthLimits | None = None
+    others_expire: bool = False
 
 
 class HealthLook:
@@ -58,6 +61,7 @@ class HealthLook:
         self._others = OtherWriterWatch(ports.lease) if ports.lease is not None else None
         self._other: OtherWriter | None = None
         self._had_backups = False
+        self._vanished = VanishedBackups(ports.store, others_expire=ports.others_expire)
         self._replaced_since: datetime | None = None
         self._verification: LastRun | None = None
         self._read_again = threading.Event()
@@ -131,6 +135,8 @@ class HealthLook:
             # One that was there is asked for until it is gone, also while nothing moves.
             other = self._other = self._other_writer() if moving or full or self._other else None
             under_way = self._under_way(catalog)
+            names = [backup.name for backup in sorted(catalog.backups, key=done_at)]
+            vanished = self._vanished.look(names, self._verification)
         except PgbackupError as exc:
             self._position = None
             return None, str(exc)
@@ -146,6 +152,7 @@ class HealthLook:
             replaced=self._replaced(catalog),
             unreadable=unreadable,
             had_backups=self._had_backups,
+            vanished=vanished,
             under_way=under_way,
         )
         self._had_backups |= bool(catalog.backups)

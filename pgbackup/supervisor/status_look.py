@@ -1,15 +1,16 @@
 """One look at everything for `pgbackup status`, without any process of ours, and with what `pgbackup run` has said.
 
 The bucket and the server show most of it. What only the resident process can know, it has left in its book of alerts:
-that its stream stands, that nobody takes its messages. That is believed until it says otherwise, and it can make the
-verdict worse, never better. Nothing is written.
+that its stream stands, that nobody takes its messages, and what only several looks show (an object is another one than
+before, a backup is gone, the disk is full in an hour at this rate). That is believed until it says otherwise, and it
+can make the verdict worse, never better. Nothing is written.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -37,7 +38,15 @@ _ONLY_THE_PROCESS_KNOWS = (
     "alert-channel:",
     "alert-config:",
     "backup:failing",
+    "backup:vanished",
     "expire:",
+    "lease:",
+    "pg-wal:",
+    "repository:replaced",
+    "repository:unreadable",
+    "slot:dropped",
+    "slot:not-dropped",
+    "slot:retention",
     "verify:failing",
     "wal:vanished",
 )
@@ -55,10 +64,11 @@ def look_once(
     for left in reversed(range(_LOOKS)):
         facts = looking.look()
         said, unread = _ask_book(store) if facts.repository is not None else ([], [])
-        told = (_as_told(alert, settings) for alert in said)
-        others = (*guard.look(), *_idle_slot(guard, settings.slot), *told, *unread)
+        own = (*guard.look(), *_idle_slot(guard, settings.slot), *unread)
         now = datetime.now(UTC)
-        health = evaluate(replace(facts, others=others), limits(settings), now)
+        health = evaluate(replace(facts, others=own), limits(settings), now)
+        if said := worse_than(said, health.findings):
+            health = evaluate(replace(facts, others=_with_told(own, said, settings)), limits(settings), now)
         if not left or not any(_may_be_under_way(finding) for finding in health.findings):
             break
         time.sleep(_LOOK_SECONDS)
@@ -97,6 +107,14 @@ def told_by_run(store: ObjectStore) -> list[Alert]:
     return [alert for alert in current if alert.finding.key.startswith(_ONLY_THE_PROCESS_KNOWS)]
 
 
+def worse_than(said: Iterable[Alert], own: Iterable[Finding]) -> list[Alert]:
+    """The alerts that tell more than what was found here: what both see is told once, as the worse of the two."""
+    seen: dict[str, int] = {}
+    for finding in own:
+        seen[finding.key] = max(finding.severity, seen.get(finding.key, 0))
+    return [alert for alert in said if alert.finding.severity > seen.get(alert.finding.key, 0)]
+
+
 def _ask_book(store: ObjectStore) -> tuple[list[Alert], list[Finding]]:
     """What `run` has told, and what keeps us from knowing it: then all may be well, or not."""
     try:
@@ -109,6 +127,11 @@ def _ask_book(store: ObjectStore) -> tuple[list[Alert], list[Finding]]:
             "Look at its log and its /status.json; at the next alert it writes them anew.",
         )
         return [], [finding]
+
+
+def _with_told(own: Iterable[Finding], said: Sequence[Alert], settings: Settings) -> tuple[Finding, ...]:
+    told = {alert.finding.key: _as_told(alert, settings) for alert in said}
+    return (*(finding for finding in own if finding.key not in told), *told.values())
 
 
 def _as_told(alert: Alert, settings: Settings) -> Finding:

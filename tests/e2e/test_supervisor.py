@@ -155,6 +155,54 @@ def test_a_lost_part_is_red_and_mended_by_a_new_backup(
     resident.terminate()
 
 
+@pytest.mark.not_for_walg("the pieces of the open segment are deleted")
+def test_the_end_of_the_wal_that_is_deleted_is_red_and_shipped_again(
+    server: ThrowawayServer, make_program: MakeProgram, receiver: Receiver
+) -> None:
+    """It was confirmed, so nobody would ship it before its segment is full; on an idle server that may take days."""
+    program = make_program(server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook")
+    resident = program.run()
+    program.wait_backups()
+    server.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+    wait_for(lambda: (s := program.json("status"))["verdict"] == "ok" and s["wal"]["lag_bytes"] == 0, resident.log)
+    root = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://"))
+    time.sleep(6)  # right after the start nobody is told
+    (folder,) = root.glob("wal_005/*.partial")
+    kept = sum(path.stat().st_size for path in folder.iterdir())
+    shutil.rmtree(folder)
+    wait_for(lambda: [a for a in alerts(receiver) if a["key"] == "wal:vanished"], resident.log)
+    wait_for(lambda: folder.is_dir() and sum(p.stat().st_size for p in folder.iterdir()) >= kept / 2, resident.log)
+    wait_ready(resident, 200)
+    assert json.loads(program._ended("status", "--json").stdout)["wal"]["lag_bytes"] == 0
+    resident.terminate()
+
+
+@pytest.mark.not_for_walg("a segment is replaced")
+def test_what_only_a_running_process_can_notice_is_in_status_as_well(
+    server: ThrowawayServer, make_program: MakeProgram
+) -> None:
+    """One look at the bucket does not show that a segment was another one before, nor that a backup was there."""
+    program = make_program(server, **WATCHED)
+    resident = program.run()
+    program.wait_backups()
+    program("backup")
+    server.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+    server.execute("SELECT pg_switch_wal()")
+    wait_for(lambda: (s := program.json("status"))["verdict"] == "ok" and s["wal"]["lag_bytes"] == 0, resident.log)
+    root = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://"))
+    oldest = min(root.glob("basebackups_005/*_backup_stop_sentinel.json"))
+    time.sleep(12)  # the look that reads all of it, and the one that walks by
+    newest = max(root.glob("wal_005/*.zst"))
+    newest.write_bytes(b"something else")
+    oldest.unlink()
+    wait_ready(resident, 503)
+    wait_for(lambda: "backup:vanished" in page(resident, "/status.json")[1], resident.log)
+    keys_seen = {finding["key"] for finding in json.loads(program._ended("status", "--json").stdout)["findings"]}
+    assert {"repository:replaced", "backup:vanished"} <= keys_seen
+    assert "critical" in program("status", exit_code=1)
+    resident.terminate()
+
+
 def test_postgres_stopped_and_back(make_server: ServerFactory, make_program: MakeProgram, receiver: Receiver) -> None:
     server = make_server()
     program = make_program(server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook")

@@ -20,7 +20,7 @@ from pgbackup.errors import CorruptObject, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.alert_desk import AlertDesk, DeskSettings
-from pgbackup.supervisor.status_look import told_by_run
+from pgbackup.supervisor.status_look import told_by_run, worse_than
 from tests.fix_receiver import Receiver
 from tests.made_health import green
 from tests.waiting import wait_for
@@ -209,6 +209,20 @@ def test_status_repeats_only_what_the_process_still_sees(receiver: Receiver) -> 
         second.round(verdict(), later(4.5))
         receiver.wait(2)
     assert told(receiver) == [("opened", STREAM.key), ("resolved", STREAM.key)]
+
+
+def test_status_believes_what_only_several_looks_show(receiver: Receiver) -> None:
+    """One look sees neither that an object was another one before, nor how fast the slot grows."""
+    store = MemoryStore()
+    replaced = Finding("repository:replaced", Severity.CRITICAL, "it was replaced", "Find out who did it.")
+    grows = Finding("slot:retention", Severity.CRITICAL, "the disk is full in 41 min", "Is the store reachable?")
+    with desk(receiver, store) as only:
+        only.round(verdict(replaced, grows, OTHER), NOON)
+        receiver.wait(3)
+    said = told_by_run(store)
+    assert [alert.finding.key for alert in said] == [replaced.key, grows.key]
+    own = [replaced, replace(grows, severity=Severity.WARNING)]
+    assert [alert.finding for alert in worse_than(said, own)] == [grows], "what both see is told once"
 
 
 @contextmanager

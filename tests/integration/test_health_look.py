@@ -15,10 +15,13 @@ from typing import Any
 
 import pytest
 
+from pgbackup.core.findings import Severity
 from pgbackup.core.health import evaluate
 from pgbackup.core.health_facts import Health, HealthLimits, LastRun
+from pgbackup.core.retention import RetentionPolicy
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.core.wal_clock import WalClock
+from pgbackup.engines.expire.expire import ExpiryRequest, run_expiry
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.errors import StoreDenied, StoreUnavailable
 from pgbackup.postgres.server_look import look
@@ -175,7 +178,44 @@ def test_an_emptied_bucket_is_red_at_the_next_look(watched: Watched) -> None:
         for _ in range(4):
             assert watched.health().verdict == "ok"
         watched.store.delete([info.key for info in watched.store.list()])
-        assert "backup:none" in watched.finding_keys()
+        assert {"backup:none", "backup:vanished"} <= watched.finding_keys()
+
+
+def test_a_backup_that_vanished_whole_is_told_until_what_is_left_was_verified(watched: Watched) -> None:
+    """Nothing that is left is damaged, and WAL goes on: only that it was there before shows what is lost."""
+    store = watched.store
+    with watched.shipping():
+        take(watched.server, store)
+        take(watched.server, store)
+        watched.wait_verdict("ok")
+        older, newer = (backup.name for backup in read_catalog(store, ZSTD).backups)
+        kept = {i.key: store.get(i.key) for i in store.list(keys.BASEBACKUPS) if older in i.key}
+        store.delete(list(kept))
+        for _ in range(2):
+            (finding,) = watched.health().findings
+            assert (finding.key, finding.severity) == ("backup:vanished", Severity.WARNING)
+            assert older in finding.summary
+        for key, data in kept.items():
+            store.put(key, data)
+        watched.health()
+        assert "backup:vanished" not in watched.finding_keys(), "it is back"
+        store.delete(list(kept))
+        assert "backup:vanished" in watched.finding_keys()
+        write_last_run(store, keys.VERIFICATION, LastRun(datetime.now(UTC), ok=True, summary=f"{newer} is whole"))
+        watched._look.read_again()
+        watched.health()
+        assert "backup:vanished" not in watched.finding_keys()
+
+
+def test_what_expiry_removed_has_not_vanished(watched: Watched) -> None:
+    with watched.shipping():
+        take(watched.server, watched.store)
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        policy = RetentionPolicy(backups=1, window=timedelta(0))
+        request = ExpiryRequest(watched.store, ZSTD, policy, UTC, threading.Event(), lambda: True)
+        assert len(run_expiry(request).backups) == 1
+        assert watched.health().verdict == "ok"
 
 
 @pytest.mark.not_for_walg("every object is damaged in turn")

@@ -36,6 +36,12 @@ class ExpiryRecord:
     def listing(self) -> LastListing:
         return LastListing(self.system_identifier, self.backups, self.removing)
 
+    @property
+    def last_removed(self) -> frozenset[str]:
+        """The backups that the last expiry that removed something has removed."""
+        names = self.removed.get("backups")
+        return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+
     def encode(self) -> bytes:
         document = {
             "format": 1,

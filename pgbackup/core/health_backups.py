@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.findings import Finding, Severity
-from pgbackup.core.health_facts import HealthLimits, JobView, RepositoryView
+from pgbackup.core.health_facts import BackupUnderWay, HealthLimits, JobView, RepositoryView
 from pgbackup.core.retention_policy import time_of
 from pgbackup.core.schedule_spec import next_due
 
@@ -82,10 +82,15 @@ def _presence(view: RepositoryView, job: JobView | None, limits: HealthLimits, n
     )
 
 
+def is_getting_on(work: BackupUnderWay) -> bool:
+    """Whether a base backup shows life, and gets on."""
+    return work.silent < _SIGN_OF_LIFE and work.still < _STANDS_STILL
+
+
 def _gets_on(view: RepositoryView, job: JobView | None) -> bool:
     """Whether a base backup is being taken that shows life and gets on. Another tool's shows nothing in the bucket, and
     is watched by the job that runs it."""
-    if any(work.silent < _SIGN_OF_LIFE and work.still < _STANDS_STILL for work in view.under_way):
+    if any(is_getting_on(work) for work in view.under_way):
         return True
     return job is not None and job.running and not view.under_way
 

@@ -22,6 +22,7 @@ from pgbackup.core.health import newest_restorable
 from pgbackup.core.health_backups import done_at
 from pgbackup.core.health_facts import Health
 from pgbackup.core.worker_health import WorkerState
+from pgbackup.engines.backup.elsewhere import backup_elsewhere
 from pgbackup.engines.backup.seal import resume_seals
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.expire.expire import ExpiryRequest
@@ -177,7 +178,8 @@ class Resident:
 
     def _jobs(self) -> list[ScheduledJob]:
         """Base backups first."""
-        ports = JobPorts(self._last_backup, self._may_run, self._backup, self._schedules.next_backup)
+        elsewhere = partial(backup_elsewhere, self._store, self._settings.host)
+        ports = JobPorts(self._last_backup, self._may_run, self._backup, self._schedules.next_backup, elsewhere)
         jobs = [ScheduledJob(from_settings.BACKUP_JOB, ports, observer=self._desk)]
         if self._schedules.verify is not None:
             verify = VerifyJob(self._store, self._codec)

@@ -36,12 +36,14 @@ class JobPorts:
     and when it is next due after a given last time.
 
     ``work`` returns what it found to be wrong although it did all it had to do (damage, a refusal), empty for nothing.
+    ``elsewhere`` names the same work where another process does it just now (somebody, by hand), empty for nowhere.
     """
 
     last_done: Callable[[], datetime | None]
     may_run: Callable[[], bool]
     work: Callable[[StopSignal], str]
     next_due: Callable[[datetime | None, datetime], datetime]
+    elsewhere: Callable[[], str] = str
 
 
 class JobObserver(Protocol):
@@ -163,14 +165,22 @@ class ScheduledJob:
             self._schedule(due)
             return
         if not self._ports.may_run():
-            _log.info("another process holds the lease, and does the %s", self.name)
-            self._publish(failures=0, error="")
-            self._schedule(now + _FIRST_RETRY)
+            self._leave_to_others(f"another process holds the lease, and does the {self.name}", now)
             self._keep_asking(at_once=at_once)
+            return
+        # What is wanted at once is wanted because of something that the one that runs began too early for.
+        if not at_once and (other := self._ports.elsewhere()):
+            self._leave_to_others(f"the {self.name} is due, and waits for the end of {other}", now)
             return
         self._work(stop)
         self._publish(failures=0, error="")
         self._schedule(self._ports.next_due(self._clock(), self._clock()))
+
+    def _leave_to_others(self, text: str, now: datetime) -> None:
+        """Ask again in a minute."""
+        _log.info("%s", text)
+        self._publish(failures=0, error="")
+        self._schedule(now + _FIRST_RETRY)
 
     def _last_done(self, now: datetime) -> datetime | None:
         """A time in the future (a clock was wrong) counts as the moment when it was first seen to be one."""

@@ -27,12 +27,13 @@ class World:
         self.stop = threading.Event()
         self.last = last
         self.lease = True
+        self.elsewhere = ""
         self.taken: list[datetime] = []
         self.looks = 0
         self.failures: list[Exception] = []
         self.found = ""
         self.seen: list[str] = []
-        ports = JobPorts(self.last_backup, lambda: self.lease, self.take, self.next_due)
+        ports = JobPorts(self.last_backup, lambda: self.lease, self.take, self.next_due, lambda: self.elsewhere)
         self.job = ScheduledJob("base backup", ports, observer=self, clock=lambda: self.now)
 
     def started(self, job: str) -> None:
@@ -73,6 +74,22 @@ def test_after_downtime_the_overdue_backup_runs_at_once_and_only_once() -> None:
     world = World(START - 5 * DAY)
     world.pass_time(timedelta(seconds=5), times=10)
     assert len(world.taken) == 1
+
+
+def test_none_is_started_while_another_process_takes_one() -> None:
+    """Somebody's, by hand, which takes longer than until the next of the schedule; when it is done it counts."""
+    world = World(START - DAY)
+    world.elsewhere = "base_1, which process 7 on db-1 is taking"
+    world.pass_time(timedelta(seconds=5), times=100)
+    assert not world.taken
+    assert not world.job.view().failures
+    world.last, world.elsewhere = world.now, ""
+    world.pass_time(timedelta(seconds=5), times=100)
+    assert not world.taken
+    world.elsewhere = "base_2"
+    world.job.run_now()
+    world.job.run_if_wanted(world.stop)
+    assert len(world.taken) == 1, "after a gap one is wanted that begins now"
 
 
 def test_nothing_is_asked_of_the_repository_before_the_time_has_come() -> None:

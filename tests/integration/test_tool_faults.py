@@ -30,10 +30,11 @@ from pgbackup.repository import keys
 from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.file import FileStore
 from tests.contracts.engine import Shipment, made_segment
+from tests.fix_app import MakeProgram
 from tests.fix_postgres import ServerFactory
 from tests.made_catalog import backup
 from tests.streaming import flush_lsn, streaming
-from tests.tool_engine import fill, pretend_tool, tool_engine
+from tests.tool_engine import fill, pretend_tool, tool_engine, with_tool
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.not_for_walg("what a pretended tool leaves")
@@ -126,6 +127,54 @@ def test_the_rest_of_a_killed_push_is_pushed_again(pretended: Pretended, shipmen
     shipment.send(name, data)
     assert isinstance(shipment.outcome(), Durable)
     assert pretended.store.get(stored_keys(pretended.store, str(name))[0]) == data
+
+
+@pytest.mark.parametrize("stored", [b"", "half"], ids=["empty", "half"])
+def test_what_is_no_segment_at_all_is_pushed_again(pretended: Pretended, shipment: Shipment, stored: object) -> None:
+    """Uncompressed, half a segment reads well; it was called another cluster's."""
+    name, data = made_segment(7)
+    pretended.mode("blind")
+    pretended.store.put(keys.wal(str(name), ""), data[: len(data) // 2] if stored else b"")
+    shipment.send(name, data)
+    assert isinstance(shipment.outcome(), Durable)
+    assert pretended.store.get(keys.wal(str(name), "")) == data
+
+
+def test_a_history_that_ours_begins_with_is_anothers(pretended: Pretended) -> None:
+    """Of a branch that left the same timeline: it must not be replaced."""
+    theirs = b"1\t0/3000000\tx\n"
+    pretended.store.put(keys.wal("00000003.history", ""), theirs)
+    shipping_ = pretended.engine.shipping(pretended.store)
+    assert shipping_.put_history("00000003.history", theirs + b"2\t0/4000000\ty\n") == theirs
+    assert pretended.store.get(keys.wal("00000003.history", "")) == theirs
+
+
+def test_a_stop_leaves_no_tool_that_hangs(
+    make_server: ServerFactory, make_program: MakeProgram, tmp_path: Path
+) -> None:
+    """Pushes have as long as a stop may take; what hangs on was left running for good."""
+    server, mode = make_server(), tmp_path / "mode"
+    mode.write_text("hang")
+    tool = pretend_tool(tmp_path)
+    settings = {"PRETEND_MODE": str(mode), "PGBACKUP_STOP_TIMEOUT": "10s", "PGBACKUP_SCHEDULE": "every 12 hours"}
+    resident = with_tool(make_program, server, "wal-g", tool, **settings).run()
+    wait_for(lambda: server.execute("SELECT active FROM pg_replication_slots") == [(True,)], timeout=60)
+    fill(server, 0, 10)
+    wait_for(lambda: _children_of(resident.process.pid), timeout=60)
+    left = _children_of(resident.process.pid)
+    resident.terminate()
+    assert [pid for pid in left if Path(f"/proc/{pid}").exists()] == []
+
+
+def _children_of(pid: int) -> list[str]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdecimal() and (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(pid):
+                found.append(folder.name)
+        except OSError:
+            continue
+    return found
 
 
 @pytest.mark.parametrize("mode", ["flood", "fork"])

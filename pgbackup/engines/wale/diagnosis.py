@@ -93,7 +93,9 @@ def explain(tool: str, words: list[str], outcome: Outcome) -> ToolError:
     """The error for a run that did not end well. ``words``: its arguments."""
     cause = None if outcome.ending != "exit" else _known(outcome.stderr)
     message = f"{tool} {words[0]} {_ended(outcome)}"
-    hint = "The words above are the tool's own; run the same command by hand to see more."
+    hint = "Run the same command by hand to see more."
+    if outcome.stderr.strip():
+        hint = f"The words above are the tool's own. {hint}"
     if cause is not None:
         found, match = cause
         named = {name: value or "" for name, value in match.groupdict().items()}

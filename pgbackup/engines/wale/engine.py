@@ -24,7 +24,7 @@ from pgbackup.engines.wale.check import ToolCheck
 from pgbackup.engines.wale.shipping import ToolShipping
 from pgbackup.engines.wale.spool import Spool
 from pgbackup.engines.wale.stall import StallWatch
-from pgbackup.engines.wale.tool_processes import end_orphaned
+from pgbackup.engines.wale.tool_processes import end_orphaned, end_own, own_children
 from pgbackup.engines.wale.wal_reader import ToolWalReader
 from pgbackup.errors import RestoreError, ToolError
 from pgbackup.repository.wal_objects import stored_keys
@@ -115,7 +115,9 @@ class ToolEngine:
         ToolCheck(self._how).run(report, found)
 
     def close(self) -> None:
-        """Remove the spool."""
+        """End what still runs, and remove the spool."""
+        if own_children() and (ended := end_own()):
+            _log.warning("%d processes of %s that did not end in time were ended", ended, self.name)
         with self._lock:
             if self._spool is not None:
                 self._spool.close()

@@ -131,6 +131,10 @@ class ToolShipping:
 
     def _is_same(self, key: str, file: SpooledFile, stop: StopSignal) -> bool:
         """Whether the object holds what the file holds; False for the rest of a push that was killed."""
+        info = self._store.head(key)
+        if info is not None and not info.size_bytes:
+            _log.warning("%s is empty: it is pushed again", key)
+            return False
         try:
             same = self._compare(key, file, stop)
         except (CorruptObject, ToolError) as exc:
@@ -149,13 +153,13 @@ class ToolShipping:
         extension = keys.split_extension(key)[1]
         if wanted in (None, extension):
             fetched = self._fetch(file, stop)
-            return _equal(_blocks(file.path), _blocks(fetched))
+            return _holds(key, _blocks(fetched), file)
         if not is_readable(extension):
             raise StorageError(
                 f"the repository holds {key}, which neither {self._driver.dialect.name} nor pgbackup can read",
                 hint="Move it away, or give this server a prefix of its own.",
             )
-        return _equal(_blocks(file.path), self._decoded(key))
+        return _holds(key, self._decoded(key), file)
 
     def _fetch(self, file: SpooledFile, stop: StopSignal) -> Path:
         target = file.beside("fetched")
@@ -201,13 +205,19 @@ def _beginning(blocks: Generator[bytes, None, None]) -> bytes:
     return read[:MAX_HISTORY_BYTES]
 
 
-def _equal(left: Generator[bytes, None, None], right: Generator[bytes, None, None]) -> bool:
-    """Whether two streams hold the same bytes, however they are cut."""
+def _holds(key: str, stored: Generator[bytes, None, None], file: SpooledFile) -> bool:
+    """Whether the content of an object is the file's, however both are cut.
+
+    Raises CorruptObject for the beginning of a segment: that is nobody's, for a segment has one size.
+    """
+    wanted = _blocks(file.path)
     mine = theirs = b""
-    with closing(left), closing(right):
+    with closing(wanted), closing(stored):
         while True:
-            mine = mine or next(left, b"")
-            theirs = theirs or next(right, b"")
+            mine = mine or next(wanted, b"")
+            theirs = theirs or next(stored, b"")
+            if mine and not theirs and is_segment_name(file.name):
+                raise CorruptObject(key, "it is cut short")
             if not mine or not theirs:
                 return not mine and not theirs
             size = min(len(mine), len(theirs))

@@ -75,6 +75,19 @@ def orphaned() -> list[int]:
     return [pid for pid, _, mark in _living() if _is_orphaned(mark())]
 
 
+def own() -> list[int]:
+    """The living processes of every run of this process."""
+    run = new_run()
+    run.retire()
+    ours = mark_of(run).split(" ")[:-1]
+    return [pid for pid, _, mark in _living() if mark().split(" ")[:-1] == ours]
+
+
+def end_own() -> int:
+    """End every tool that this process runs, for it is about to end, and nobody else would. Returns how many."""
+    return _end(own)
+
+
 def end_left_behind(group: int, mark: str) -> int:
     """End what a run left. Returns how many there were."""
     return _end(lambda: left_behind(group, mark))

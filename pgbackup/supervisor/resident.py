@@ -60,12 +60,8 @@ from pgbackup.supervisor.worker import Worker
 
 _TICK_SECONDS = 5
 _TRIM_SECONDS = 15
-<<<<<<< HEAD
-_STOP_MARGIN_SECONDS = 2.0
-_WAL_IS_GONE = ("wal:hole:", "wal:vanished")
-=======
 _STOP_MARGIN_SECONDS = 3.0
->>>>>>> 5f13cd4 (Leave no hanging tool behind a stop)
+_WAL_IS_GONE = ("wal:hole:", "wal:vanished")
 _ASKS_STREAM, _ASK_STREAM_SECONDS = 50, 0.1
 _log = logging.getLogger(__name__)
 

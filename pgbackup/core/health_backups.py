@@ -186,6 +186,7 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
             f"the verification of {_when(run.finished)} found damage: {run.summary}",
             "Run `pgbackup verify` for every object, and take a new base backup.",
         )
+    yield from _found_damaged(view)
     if limits.verify_schedule is None or not view.catalog.backups:
         return
     since = run.finished if run else first_done(view.catalog.backups, now)
@@ -197,6 +198,24 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
             f"backups were last read back {_when(run.finished) if run else 'never'}; it was due {_when(due)}",
             "See the log for why the verification did not end, or run `pgbackup verify`.",
             {"overdue_seconds": round((now - due).total_seconds())},
+        )
+
+
+def _found_damaged(view: RepositoryView) -> Iterator[Finding]:
+    """Those that are still there: that the newest is whole mends no other."""
+    run = view.verification
+    if run is None or not run.ok:
+        return
+    damaged = [name for name in run.damaged if view.catalog.backup(name)]
+    if damaged:
+        yield Finding(
+            "verify:older-damaged",
+            Severity.WARNING,
+            f"older base backups were damaged when they were last read: {', '.join(damaged[:_SHOWN])}"
+            + (f" and {len(damaged) - _SHOWN} more" if len(damaged) > _SHOWN else ""),
+            "Moments that only they lead to may be lost: `pgbackup verify --backup NAME` names the damaged objects. "
+            "It is over when a scheduled verification has found them whole, or expiry has removed them.",
+            {"backups": len(damaged)},
         )
 
 

@@ -18,11 +18,15 @@ from pgbackup.core.timeline import TimelineHistory
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The newest recorded run of a scheduled check (verification, expiry): when it ended, and what was wrong."""
+    """The newest recorded run of a scheduled check (verification, expiry): when it ended, and what was wrong.
+
+    ``damaged``: the backups that the verification found damaged.
+    """
 
     finished: datetime
     ok: bool
     summary: str = ""
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,8 @@ def read_last_run(store: ObjectStore, key: str) -> LastRun | None:
         finished = datetime.fromisoformat(fields["finished"])
         if finished.tzinfo is None:
             raise ValueError("a time without a zone")
-        return LastRun(finished.astimezone(UTC), fields["ok"] is True, str(fields.get("summary", ""))[:500])
+        damaged = tuple(str(name)[:500] for name in fields.get("damaged", ()))
+        return LastRun(finished.astimezone(UTC), fields["ok"] is True, str(fields.get("summary", ""))[:500], damaged)
     except ObjectMissing:
         return None
     except (CorruptObject, ValueError, KeyError, TypeError, OverflowError) as exc:
@@ -244,5 +245,11 @@ def read_last_run(store: ObjectStore, key: str) -> LastRun | None:
 
 def write_last_run(store: ObjectStore, key: str, run: LastRun) -> None:
     """Record a run; raises what the store raises."""
-    document = {"format": 1, "finished": run.finished.isoformat(), "ok": run.ok, "summary": run.summary}
+    document = {
+        "format": 1,
+        "finished": run.finished.isoformat(),
+        "ok": run.ok,
+        "summary": run.summary,
+        "damaged": list(run.damaged),
+    }
     store.put(key, json.dumps(document).encode())

@@ -1,4 +1,5 @@
-"""The scheduled verification: the newest backup and its WAL are read back, and what came of it is recorded.
+"""The scheduled verification: the newest backup and its WAL are read back, and what came of it is recorded. What an
+earlier one found damaged is read again with it, until it is whole or gone.
 
 The record lies in the repository, so health shows it wherever it is asked, and the schedule goes on from it after a
 restart. Damage is recorded and becomes a finding; a store that does not answer is an error, and tried again.
@@ -7,8 +8,11 @@ restart. Damage is recorded and becomes a finding; a store that does not answer 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pgbackup.core.backup import Backup
+from pgbackup.core.catalog import Catalog
 from pgbackup.core.health_backups import first_done
 from pgbackup.core.health_facts import LastRun
 from pgbackup.engines.base import SilentProgress, StopSignal
@@ -45,12 +49,35 @@ class VerifyJob:
         if not catalog.backups:
             return ""
         backup = choose_backup(catalog, None)
+        report = self._verify(catalog, backup, stop)
+        in_doubt = [each for each in self._in_doubt(catalog) if each is not backup]
+        damaged = [each.name for each in in_doubt]
+        if not report.ok:
+            damaged.append(backup.name)
+        self._record(report, damaged)
+        for each in in_doubt:
+            if self._verify(catalog, each, stop).ok:
+                damaged.remove(each.name)
+                self._record(report, damaged)
+        return "" if report.ok else _summary(report)
+
+    def _in_doubt(self, catalog: Catalog) -> list[Backup]:
+        """What the last verification knew to be damaged, and is still there: that the newest one is whole says nothing
+        of it."""
+        run = read_last_run(self._store, keys.VERIFICATION)
+        names = dict.fromkeys(run.damaged) if run is not None else {}
+        return [found for name in names if (found := catalog.backup(name)) is not None]
+
+    def _record(self, report: VerifyReport, damaged: Sequence[str]) -> None:
+        run = LastRun(datetime.now(UTC), report.ok, _summary(report), tuple(damaged))
+        write_last_run(self._store, keys.VERIFICATION, run)
+
+    def _verify(self, catalog: Catalog, backup: Backup, stop: StopSignal) -> VerifyReport:
         _log.info("verifying backup %s", backup.name)
         report = verify_backup(self._store, self._codec, catalog, backup, progress=SilentProgress(), stop=stop)
-        write_last_run(self._store, keys.VERIFICATION, LastRun(datetime.now(UTC), report.ok, _summary(report)))
-        summary = _summary(report)
-        _log.log(logging.INFO if report.ok else logging.ERROR, "verified backup %s: %s", backup.name, summary)
-        return "" if report.ok else summary
+        level = logging.INFO if report.ok else logging.ERROR
+        _log.log(level, "verified backup %s: %s", backup.name, _summary(report))
+        return report
 
 
 def _summary(report: VerifyReport) -> str:

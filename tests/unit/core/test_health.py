@@ -147,6 +147,21 @@ def test_a_verification_that_never_came_is_overdue() -> None:
     assert judged(done, limits=limits).verdict == "ok"
 
 
+def test_backups_that_are_gone_or_were_found_damaged_are_no_emergency_and_not_green() -> None:
+    made = green_catalog()
+    gone = judged(with_catalog(made, vanished=("base_1", "base_2", "base_3", "base_4")))
+    assert (gone.verdict, keys(gone)) == ("warning", ["backup:vanished"])
+    assert "base_3 and 1 more" in gone.findings[0].summary
+    older, newest = (backup.name for backup in made.backups)
+    found = LastRun(NOW, ok=True, damaged=(older, "base_of_before"))
+    damaged = judged(with_catalog(made, verification=found))
+    assert (damaged.verdict, keys(damaged)) == ("warning", ["verify:older-damaged"])
+    assert "base_of_before" not in damaged.findings[0].summary, "it is gone"
+    assert judged(with_catalog(made, verification=replace(found, damaged=()))).verdict == "ok"
+    failed = LastRun(NOW, ok=False, summary="1 object damaged", damaged=(newest,))
+    assert keys(judged(with_catalog(made, verification=failed))) == ["verify:failed"]
+
+
 def test_wal_left_behind_is_told_until_the_new_timeline_has_a_backup() -> None:
     fork = [(2, f"1\t{at(20)}\tno reason\n")]
     on_two = server(timeline=2, position=at(21), position_after=at(21))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
-from pgbackup.core.lsn import Lsn
+from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.repository import keys
 from pgbackup.supervisor.health_look import read_last_run
 from pgbackup.supervisor.verify_job import VerifyJob
-from tests.made_backup import MadeRepository
+from tests.made_backup import FILES, MadeRepository
 from tests.made_wal import MadeWal
 
 
@@ -24,6 +24,13 @@ def filled() -> MadeRepository:
     return made
 
 
+def back_up(made: MadeRepository, start: Lsn, minutes: int = 0) -> str:
+    """A backup with a label of its own; returns its name."""
+    segment = SegmentName.containing(1, start, made.segment_bytes)
+    label = f"START WAL LOCATION: {start} (file {segment})\n".encode()
+    return made.backup(start, Lsn(start + 900), files={**FILES, "backup_label": label}, minutes=minutes)
+
+
 def test_damage_is_found_recorded_and_told() -> None:
     made = filled()
     assert VerifyJob(made.store, made.codec).work(threading.Event()) == ""
@@ -35,6 +42,32 @@ def test_damage_is_found_recorded_and_told() -> None:
     assert run is not None
     assert not run.ok
     assert datetime.now(UTC) - run.finished < timedelta(minutes=1)
+
+
+def test_damage_is_remembered_while_newer_backups_are_found_whole() -> None:
+    """That the newest is whole mends no other; an object that is put back does."""
+    made, wal = MadeRepository(), MadeWal()
+    made.claim()
+    for _ in range(4):
+        wal.filler(900_000)
+    made.wal(wal)
+    older = back_up(made, Lsn(wal.start + 100))
+    part = next(info.key for info in made.store.list() if "part_001" in info.key)
+    data = made.store.get(part)
+    made.store.put(part, bytes(len(data)))
+    job = VerifyJob(made.store, made.codec)
+    assert job.work(threading.Event())
+    back_up(made, Lsn(wal.start + (1 << 20) + 100), minutes=60)
+    for _ in range(2):
+        assert not job.work(threading.Event())
+        run = read_last_run(made.store, keys.VERIFICATION)
+        assert run is not None
+        assert (run.ok, run.damaged) == (True, (older,))
+    made.store.put(part, data)
+    assert not job.work(threading.Event())
+    run = read_last_run(made.store, keys.VERIFICATION)
+    assert run is not None
+    assert run.damaged == ()
 
 
 def test_nothing_to_verify_is_no_damage() -> None:

@@ -64,11 +64,6 @@ def next_due(spec: ScheduleSpec, after: datetime, tz: tzinfo) -> datetime:
     return found
 
 
-def is_overdue(spec: ScheduleSpec, last: datetime | None, now: datetime, tz: tzinfo) -> bool:
-    """Whether a moment of the schedule has passed since ``last``; always, when there was no last time."""
-    return last is None or next_due(spec, last, tz) <= _utc(now)
-
-
 def _moments(fields: CalendarFields, day: date, tz: tzinfo) -> Iterator[datetime]:
     if not fields.matches_day(day):
         return

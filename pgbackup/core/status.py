@@ -6,12 +6,12 @@ never as good. A snapshot that is too old says nothing about now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from pgbackup.core.findings import Finding, Severity, worst
+from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.upload_totals import UploadTotals
 from pgbackup.core.worker_health import WorkerState
@@ -102,17 +102,6 @@ class StatusSnapshot:
         moments = [self.as_of, self.earliest_recoverable, self.latest_recoverable, self.next_backup_due]
         if any(moment is not None and moment.tzinfo is None for moment in moments):
             raise ValueError("a moment of the status has no time zone")
-
-
-def verdict_of(findings: Iterable[Finding], *, complete: bool) -> Verdict:
-    """The verdict that findings amount to; without findings it is OK only if the look was ``complete``."""
-    match worst(findings):
-        case Severity.CRITICAL:
-            return Verdict.CRITICAL
-        case Severity.WARNING:
-            return Verdict.WARNING if complete else Verdict.UNKNOWN
-        case _:
-            return Verdict.OK if complete else Verdict.UNKNOWN
 
 
 def is_current(snapshot: StatusSnapshot | None, now: datetime) -> bool:

@@ -155,7 +155,7 @@ class Resident:
             workers,
             stop,
             stop_seconds=self._settings.stop_timeout.total_seconds(),
-            on_stopping=[self._desk.finish, self._release],
+            on_stopping={"the alerts that wait": self._desk.finish, "the lease": self._release},
         )
         self._service.run()
 

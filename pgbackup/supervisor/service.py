@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from pgbackup import logs
 from pgbackup.core.findings import Finding
@@ -27,8 +27,9 @@ StopHook = Callable[[float], None]
 class Service:
     """Starts ``workers`` in order and waits for ``stop``.
 
-    ``on_stopping`` is called in order when the workers have ended. A hook has what is left of ``stop_seconds``, of
-    which some is kept for the hooks however long the workers take; one that takes longer is left behind.
+    ``on_stopping`` is called in order when the workers have ended; the names are for the log. A hook has what is left
+    of ``stop_seconds``, of which some is kept for the hooks however long the workers take; one that takes longer is
+    left behind.
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class Service:
         stop: threading.Event,
         *,
         stop_seconds: float,
-        on_stopping: Sequence[StopHook] = (),
+        on_stopping: Mapping[str, StopHook] | None = None,
     ) -> None:
         self._workers = workers
         self._stop = stop
         self._stop_seconds = stop_seconds
-        self._hooks = tuple(on_stopping)
+        self._hooks = dict(on_stopping or {})
 
     def worker_states(self) -> list[WorkerState]:
         """One look at every worker, from any thread."""
@@ -62,26 +63,25 @@ class Service:
         deadline = time.monotonic() + self._stop_seconds
         kept = min(_HOOK_SECONDS, self._stop_seconds / 5) if self._hooks else 0.0
         left = [w.name for w in reversed(self._workers) if not w.join(deadline - kept - time.monotonic())]
-        left += [name for hook in self._hooks if (name := _run_hook(hook, deadline - time.monotonic()))]
+        left += [name for name, hook in self._hooks.items() if not _run_hook(name, hook, deadline - time.monotonic())]
         if left:
             _log.warning("stopped without waiting for %s", ", ".join(left))
         else:
             _log.info("stopped")
 
 
-def _run_hook(hook: StopHook, seconds: float) -> str:
-    """Run it in a thread of its own, which may be left behind. Returns its name when it was."""
-    name = getattr(hook, "__qualname__", None) or type(hook).__name__
+def _run_hook(name: str, hook: StopHook, seconds: float) -> bool:
+    """Run it in a thread of its own, which may be left behind. Returns whether it has ended."""
     if seconds <= 0:
-        return name
+        return False
 
     def run() -> None:
         try:
             hook(seconds)
         except Exception as exc:  # noqa: BLE001 - the process ends here, whatever this one says
-            _log.warning("while stopping, %s failed: %s", name, exc)
+            _log.warning("while stopping: %s: %s", name, exc)
 
     thread = threading.Thread(target=run, name="stopping", daemon=True)
     thread.start()
     thread.join(seconds)
-    return name if thread.is_alive() else ""
+    return not thread.is_alive()

@@ -125,5 +125,7 @@ def _reasons(snapshot: StatusSnapshot | None, verdict: Verdict, now: datetime) -
     if snapshot is None:
         return ["no health check has ended yet"]
     if verdict == Verdict.UNKNOWN and snapshot.verdict != Verdict.UNKNOWN:
-        return [f"the last health check was {(now - snapshot.as_of).total_seconds():.0f} s ago"]
+        seconds = (now - snapshot.as_of).total_seconds()
+        ago = f"{seconds:.0f} s ago" if seconds >= 0 else f"{-seconds:.0f} s from now: the clock was set back"
+        return [f"the last health check was {ago}"]
     return [f"{found.finding.severity.word}: {found.finding.summary}" for found in snapshot.findings]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbackup.core.schedule_spec import ScheduleSpec, is_overdue, next_due
+from pgbackup.core.schedule_spec import ScheduleSpec, next_due
 
 BERLIN = ZoneInfo("Europe/Berlin")
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Africa/Cairo", "Asia/Kolkata")
@@ -80,15 +80,6 @@ def test_a_moment_without_zone_is_refused():
 def test_times_of_day_are_those_of_the_zone():
     assert due("daily at 02:00", tz=BERLIN) == datetime(2026, 3, 5, 1, tzinfo=UTC)
     assert due("daily at 02:00", tz=timezone(timedelta(hours=14))) == datetime(2026, 3, 5, 12, tzinfo=UTC)
-
-
-def test_overdue_follows_from_the_last_time():
-    spec = ScheduleSpec.parse("daily at 02:00")
-    assert is_overdue(spec, None, NOON, UTC)
-    assert not is_overdue(spec, NOON - timedelta(hours=9), NOON, UTC)
-    assert is_overdue(spec, NOON - timedelta(hours=11), NOON, UTC)
-    assert is_overdue(spec, NOON - timedelta(days=400), NOON, UTC)
-    assert not is_overdue(spec, NOON + timedelta(hours=3), NOON, UTC), "the clock was put back: no storm"
 
 
 def occurrences(text, tz, start, days):

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from pgbackup.core.findings import Severity
-from pgbackup.core.status import StatusSnapshot, Verdict, is_current, verdict_now, verdict_of
+from pgbackup.core.status import StatusSnapshot, Verdict, is_current, verdict_now
 from pgbackup.core.status_json import status_json
-from tests.made_status import FINDING, FULL, HOUR, NOTHING_KNOWN, NOW
+from tests.made_status import FULL, HOUR, NOTHING_KNOWN, NOW
 
 
 @pytest.mark.parametrize(
@@ -27,20 +26,6 @@ def test_without_a_snapshot_nothing_is_known() -> None:
     assert verdict_now(None, NOW) == Verdict.UNKNOWN
     assert verdict_now(NOTHING_KNOWN, NOW) == Verdict.UNKNOWN
     assert status_json(None, NOW) == {"verdict": "unknown", "current": False}
-
-
-@pytest.mark.parametrize(
-    ("severities", "complete", "expected"),
-    [
-        ([], True, Verdict.OK),
-        ([], False, Verdict.UNKNOWN),
-        ([Severity.WARNING], True, Verdict.WARNING),
-        ([Severity.WARNING], False, Verdict.UNKNOWN),
-        ([Severity.WARNING, Severity.CRITICAL], False, Verdict.CRITICAL),
-    ],
-)
-def test_the_verdict_of_findings(severities: list[Severity], complete: bool, expected: Verdict) -> None:
-    assert verdict_of([replace(FINDING, severity=s) for s in severities], complete=complete) == expected
 
 
 def test_moments_must_have_a_zone() -> None:

@@ -28,7 +28,7 @@ def run_and_stop(workers: list[Worker], stop_seconds: float, hooks: list[StopHoo
         stop.set()
 
     threading.Timer(0.2, tell).start()
-    Service(workers, stop, stop_seconds=stop_seconds, on_stopping=hooks).run()
+    Service(workers, stop, stop_seconds=stop_seconds, on_stopping={hook.__name__: hook for hook in hooks}).run()
     return time.monotonic() - told[0]
 
 
@@ -84,7 +84,7 @@ def test_a_hook_that_hangs_or_fails_does_not_keep_the_others(
     ended.set()
     assert called
     assert took < 1.5
-    assert any("failed: the test's" in text for text in caplog.messages)
+    assert any("while stopping: bad: the test's" in text for text in caplog.messages)
     assert any(text.startswith("stopped without waiting for") and "slow" in text for text in caplog.messages)
 
 

@@ -37,6 +37,7 @@ SEGMENT_MB = int(os.environ.get("PGBACKUP_TEST_CHAOS_SEGMENT_MB", "1"))
 PROGRESS_SECONDS = 90
 MOST_ROW_BYTES = 200_000
 WHOLE = "/wal_005/0"
+FENCE = "/pgbackup_005/fences/"
 
 
 class RandomRows(CounterWriter):
@@ -186,14 +187,17 @@ class Chaos:
     def _lost_answers(self) -> None:
         """The store does it, and nobody hears of it."""
         for method in self.dice.sample(("PUT", "POST", "DELETE", "GET"), 2):
-            self.gateway.answer(method, WHOLE, 0, times=self.dice.randrange(1, 4), forwarded=True)
+            self.gateway.answer(method, self._objects(), 0, times=self.dice.randrange(1, 4), forwarded=True)
 
     def _refused_requests(self) -> None:
         status, code = self.dice.choice(
             ((503, "SlowDown"), (500, "InternalError"), (409, "ConditionalRequestConflict"), (0, ""))
         )
         method = self.dice.choice(("PUT", "DELETE", "GET", "POST"))
-        self.gateway.answer(method, WHOLE, status, code, times=self.dice.randrange(1, 8))
+        self.gateway.answer(method, self._objects(), status, code, times=self.dice.randrange(1, 8))
+
+    def _objects(self) -> str:
+        return self.dice.choice((WHOLE, FENCE))
 
 
 @pytest.fixture

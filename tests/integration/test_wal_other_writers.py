@@ -136,7 +136,7 @@ def test_pieces_that_came_after_the_listing_are_confirmed_only_behind_the_fence(
 
     def arrive(operation: str, key: str) -> None:
         nonlocal fences
-        fences += operation == "put" and key == keys.fence(1)
+        fences += operation in {"put_if_absent", "replace"} and key == keys.fence(1)
         if fences and operation == "list" and key == late.rpartition("/")[0] + "/":
             store.on_call = None
             Fence(store, 1).put_up()

@@ -6,8 +6,12 @@ it nothing is confirmed, and the session begins again from what is stored by the
 
 So no two sessions confirm different bytes: the other one wrote its mark either before ours, and then finds ours at its
 next look, and what it had confirmed was there for us to list; or after our look, and then what we confirm was there
-for it to list. That needs no clock, and no condition that a store might ignore; only that a read and a listing see
-what was written before them. Each session has a mark of its own, for a process may meet another server next time.
+for it to list. That needs no clock, only that a read and a listing see what was written before them. Each session has
+a mark of its own, for a process may meet another server next time.
+
+A mark replaces the one that was there, and nothing else: a request that was tried again, or given up, may be served
+minutes later, and must not put back the mark of a session that was superseded since. A store that knows no such
+conditions loses only that.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ import uuid
 from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
+
+_TRIES = 5
 
 
 class Superseded(PgbackupError):
@@ -35,6 +41,15 @@ class Fence:
 
     def put_up(self) -> None:
         """Write our mark. What is listed from now on is what every earlier session may have confirmed."""
+        for _ in range(_TRIES):
+            try:
+                there, etag = self._store.get_with_etag(self._key)
+            except ObjectMissing:
+                done = self._store.put_if_absent(self._key, self._mark)
+            else:
+                done = there == self._mark or self._store.replace(self._key, self._mark, etag)
+            if done:
+                return
         self._store.put(self._key, self._mark)
 
     def check(self) -> None:

@@ -1,40 +1,64 @@
-"""A whole segment that did not come by a stream, as archive_command pushes them, beside the pieces of a stream.
+"""A whole segment that does not come by a stream, as archive_command pushes them, beside the pieces of streams.
 
-A restore takes the whole segment, so it must not lie beside pieces with other bytes that another server's commits
-rely on. Both sides are made to see each other: first the segment is stored, then every stream is told to look again at
-what is stored (fence.py), then the pieces are listed. One that a stream confirmed before it was told is listed here; a
-stream that puts one later has seen the segment.
+A restore takes the whole segment, so it must not lie beside pieces with other bytes, on which another server's commits
+rely. They are compared before it is stored; and once more after every stream was told to look again at what is stored
+(fence.py): a piece that was confirmed before a stream was told is listed then, and who puts one later has seen the
+segment.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pgbackup.core.lsn import SegmentName
 from pgbackup.engines.wal.fence import Fence
-from pgbackup.engines.wal.pieces import compare_with_whole
-from pgbackup.errors import ObjectMissing, StorageError
+from pgbackup.engines.wal.pieces import read_piece
+from pgbackup.errors import OTHER_WRITER_HINT, ObjectMissing, StorageError, WrongCluster
 from pgbackup.repository import keys
-from pgbackup.repository.codec import Codec, is_readable
+from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
 
 _TRIES = 5
 
 
-def compare_with_pieces(store: ObjectStore, codec: Codec, whole_key: str, segment: SegmentName, *, new: bool) -> None:
-    """Call when a whole segment is stored, before that is called a success. ``new``: it was not there before.
+class PiecesBeside:
+    """The stored pieces of one segment, compared with ours; ``read`` returns our bytes ``[first, end)``."""
 
-    Raises WrongCluster when pieces hold other bytes.
-    """
-    if new:
-        Fence(store, segment.timeline).put_up()
-    for _ in range(_TRIES):
-        infos = store.list(keys.pieces_folder(str(segment)))
-        names = [name for info in infos if (name := keys.parse_piece(info.key))]
-        if not names or not is_readable(keys.split_extension(whole_key)[1]):
+    def __init__(
+        self, store: ObjectStore, codec: Codec, segment: SegmentName, read: Callable[[int, int], bytes]
+    ) -> None:
+        self._store = store
+        self._codec = codec
+        self._segment = segment
+        self._read = read
+        self._same: set[str] = set()
+
+    def compare(self) -> None:
+        """Raises WrongCluster when a piece holds other bytes than ours."""
+        for _ in range(_TRIES):
+            try:
+                self._compare_listed()
+            except ObjectMissing:
+                # A stream merges pieces, and removes them because it has compared them with the whole.
+                continue
             return
-        try:
-            compare_with_whole(store, codec, whole_key, names)
-        except ObjectMissing:
-            # A stream merges them, or removes them because it has compared them with the whole.
-            continue
-        return
-    raise StorageError(f"the pieces of {segment} change while they are compared", hint="Postgres will try again.")
+        raise StorageError(
+            f"the pieces of {self._segment} change while they are compared", hint="Postgres will try again."
+        )
+
+    def compare_again(self) -> None:
+        """Call when ours is stored, before that is called a success."""
+        Fence(self._store, self._segment.timeline).put_up()
+        self.compare()
+
+    def _compare_listed(self) -> None:
+        for info in self._store.list(keys.pieces_folder(str(self._segment))):
+            name = keys.parse_piece(info.key)
+            if name is None or name.key in self._same:
+                continue
+            if read_piece(self._store, self._codec, name) != self._read(name.first, name.end):
+                raise WrongCluster(
+                    f"the stored piece {name.key} holds other bytes than segment {self._segment} of this server",
+                    hint=OTHER_WRITER_HINT,
+                )
+            self._same.add(name.key)

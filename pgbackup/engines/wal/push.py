@@ -16,7 +16,7 @@ from pathlib import Path
 from pgbackup.core.lsn import SegmentName, check_segment_bytes, is_segment_name
 from pgbackup.core.timeline import parse_history_name
 from pgbackup.core.wal_page import PAGE_BYTES, FirstPage, parse_first_page, segment_problem
-from pgbackup.engines.wal.beside_pieces import compare_with_pieces
+from pgbackup.engines.wal.beside_pieces import PiecesBeside
 from pgbackup.errors import OTHER_WRITER_HINT, ConfigError, ObjectMissing, StorageError, WrongCluster
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import claim_prefix
@@ -55,12 +55,22 @@ class WalFileToPush:
     def name(self) -> str:
         return self.path.name
 
-    @property
-    def segment(self) -> SegmentName | None:
-        """Which segment it is, whole; None for anything else."""
+    def pieces_beside(self, store: ObjectStore, codec: Codec) -> PiecesBeside | None:
+        """The stored pieces of this segment; None for anything but a whole segment."""
         if self.page is None or self.name.endswith(_PARTIAL):
             return None
-        return SegmentName.parse(self.name, self.page.segment_bytes)
+        return PiecesBeside(store, codec, SegmentName.parse(self.name, self.page.segment_bytes), self._read)
+
+    def _read(self, first: int, end: int) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(first)
+                return file.read(end - first)
+        except OSError as exc:
+            raise self._unreadable(exc) from exc
+
+    def _unreadable(self, exc: OSError) -> ConfigError:
+        return ConfigError(f"cannot read {self.path}", detail=exc.strerror or str(exc))
 
     @classmethod
     def look_at(cls, path: Path) -> WalFileToPush:
@@ -90,7 +100,7 @@ class WalFileToPush:
                     done += len(block)
                     yield block
         except OSError as exc:
-            raise ConfigError(f"cannot read {self.path}", detail=exc.strerror or str(exc)) from exc
+            raise self._unreadable(exc) from exc
         if done != self.size_bytes:
             raise ConfigError(f"{self.path} changed while it was read", detail=f"{self.size_bytes} to {done} bytes")
 
@@ -111,12 +121,14 @@ def push_wal_file(
     there = stored_keys(store, file.name)
     for key in there:
         _same_content(store, codec, key, file)
+    beside = file.pieces_beside(store, codec)
+    if beside is not None:
+        beside.compare()
     if there:
-        result = PushResult(file.name, there[0], False, file.size_bytes, 0)
-    else:
-        result = _store(store, _always_compressed(codec) if file.name.endswith(_PARTIAL) else codec, file)
-    if file.segment is not None:
-        compare_with_pieces(store, codec, result.key, file.segment, new=result.stored)
+        return PushResult(file.name, there[0], False, file.size_bytes, 0)
+    result = _store(store, _always_compressed(codec) if file.name.endswith(_PARTIAL) else codec, file)
+    if beside is not None:
+        beside.compare_again()
     return result
 
 

@@ -17,7 +17,6 @@ from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.check.report import CheckReport
 from pgbackup.engines.check.server import ServerLook
 from pgbackup.engines.port import BackupOrder
-from pgbackup.engines.wal.beside_pieces import compare_with_pieces
 from pgbackup.engines.wal.push import WalFileToPush, claim_for
 from pgbackup.engines.wale.base_backup import LONGEST_SECONDS, ToolBackup, leave_backup_mode_of, take_tool_backup
 from pgbackup.engines.wale.check import ToolCheck
@@ -27,7 +26,6 @@ from pgbackup.engines.wale.stall import StallWatch
 from pgbackup.engines.wale.tool_processes import end_orphaned, end_own, own_children
 from pgbackup.engines.wale.wal_reader import ToolWalReader
 from pgbackup.errors import RestoreError, ToolError
-from pgbackup.repository.wal_objects import stored_keys
 from pgbackup.storage.base import ObjectStore
 
 _DELETE_SECONDS = 3600.0
@@ -62,6 +60,9 @@ class ToolEngine:
 
     def push_file(self, store: ObjectStore, file: WalFileToPush) -> None:
         claim_for(store, self._how.codec, file)
+        beside = file.pieces_beside(store, self._how.codec)
+        if beside is not None:
+            beside.compare()
         spooled = self._spooled().new(file.name)
         try:
             for block in file.blocks():
@@ -70,9 +71,8 @@ class ToolEngine:
             shipped = self.shipping(store).ship(spooled, threading.Event())
         finally:
             spooled.remove()
-        if file.segment is not None:
-            for key in stored_keys(store, file.name):
-                compare_with_pieces(store, self._how.codec, key, file.segment, new=shipped is not None)
+        if shipped is not None and beside is not None:
+            beside.compare_again()
 
     def wal_reader(self, store: ObjectStore, *, system_identifier: int | None) -> ToolWalReader:
         how = self._how

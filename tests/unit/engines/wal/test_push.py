@@ -95,9 +95,21 @@ def test_pieces_of_another_server_are_an_error(push, store, wal, stored_before: 
         push(NAME, wal.segment(3))
     piece = keys.piece(NAME, 0, 100, ZSTD.extension)
     store.put(piece, ZSTD.encode(b"y" * 100))
+    before = {info.key for info in store.list(keys.WAL)}
     with pytest.raises(WrongCluster, match=piece):
         push(NAME, wal.segment(3))
-    assert store.head(piece) is not None
+    assert {info.key for info in store.list(keys.WAL)} == before, "nothing is stored beside them"
+
+
+def test_a_piece_that_came_while_the_segment_was_stored_is_an_error(push, store, wal) -> None:
+    def arrive(operation: str, key: str) -> None:
+        if operation == "put_if_absent" and key == keys.wal(NAME, ZSTD.extension):
+            store.on_call = None
+            store.put(keys.piece(NAME, 0, 100, ZSTD.extension), ZSTD.encode(b"y" * 100))
+
+    store.on_call = arrive
+    with pytest.raises(WrongCluster, match="holds other bytes"):
+        push(NAME, wal.segment(3))
 
 
 def test_a_stream_looks_again_once_a_segment_was_pushed(push, store, wal) -> None:

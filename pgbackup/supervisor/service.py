@@ -18,6 +18,7 @@ from pgbackup.core.worker_health import WorkerState, worker_findings
 from pgbackup.supervisor.worker import Worker
 
 _HOOK_SECONDS = 2.0
+_SHARE = 0.9
 _log = logging.getLogger(__name__)
 
 StopHook = Callable[[float], None]
@@ -63,7 +64,11 @@ class Service:
         deadline = time.monotonic() + self._stop_seconds
         kept = min(_HOOK_SECONDS, self._stop_seconds / 5) if self._hooks else 0.0
         left = [w.name for w in reversed(self._workers) if not w.join(deadline - kept - time.monotonic())]
-        left += [name for name, hook in self._hooks.items() if not _run_hook(name, hook, deadline - time.monotonic())]
+        for later, (name, hook) in zip(reversed(range(len(self._hooks))), self._hooks.items(), strict=True):
+            # Whoever waits for a channel that hangs takes all it is given: the lease is given back all the same.
+            seconds = (deadline - time.monotonic()) * (_SHARE if later else 1.0)
+            if not _run_hook(name, hook, seconds):
+                left.append(name)
         if left:
             _log.warning("stopped without waiting for %s", ", ".join(left))
         else:

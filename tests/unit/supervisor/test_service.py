@@ -101,3 +101,10 @@ def test_the_service_shows_its_workers(ended: threading.Event) -> None:
     assert [state.name for state in service.worker_states()] == ["wal", "jobs"]
     stop.set()
     thread.join(10)
+
+
+def test_a_hook_that_takes_all_it_is_given_leaves_time_for_the_next() -> None:
+    """Alerts wait for a channel that hangs; the lease has to be given back."""
+    left: list[float] = []
+    run_and_stop([Worker("wal", until_stopped)], 2, [time.sleep, left.append])
+    assert left

@@ -18,8 +18,11 @@ from operator import itemgetter
 from pgbackup.core.backup import Backup
 from pgbackup.core.backup_chain import chain_of, why_broken
 from pgbackup.core.known_gaps import KnownGap, gap_of
-from pgbackup.core.lsn import Lsn, SegmentName, segments_covering
+from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory, history_name
+
+MOST_MISSING = 1000
+"""So many missing segments are named, and no more looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +156,15 @@ class Catalog:
         return Reach(end, segment)
 
     def missing(self, start: Lsn, end: Lsn, history: TimelineHistory) -> list[SegmentName]:
-        """The segments of ``[start, end)`` along a path that are not there, tails of the path's timeline counted."""
-        found = []
-        for wanted in segments_covering(0, start, end, self.segment_bytes):
-            segment = history.segment_for(wanted.number, self.segment_bytes)
+        """The segments of ``[start, end)`` along a path that are not there, tails of the path's timeline counted.
+
+        The first MOST_MISSING of them: the range is what a document says, and that may be anything.
+        """
+        found: list[SegmentName] = []
+        for number in range(start // self.segment_bytes, -(-end // self.segment_bytes) if end > start else 0):
+            if len(found) == MOST_MISSING:
+                break
+            segment = history.segment_for(number, self.segment_bytes)
             tail_end = segment.start + self.tails.get(segment, 0)
             covered = segment.timeline == history.timeline and tail_end >= end
             if not self.has(segment) and not covered:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbackup.core.backup import Backup
-from pgbackup.core.catalog import Catalog, Gap, TimeMark
+from pgbackup.core.catalog import MOST_MISSING, Catalog, Gap, TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.recovery_choice import ended_before, known_until
 from pgbackup.core.timeline import Ancestor, TimelineHistory
@@ -154,6 +154,16 @@ def test_a_tail_covers_to_its_end_only(tail: int, missing: list[int]) -> None:
 
 
 # -- backups and holes ------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_that_no_server_has_reached_is_seen_at_once() -> None:
+    """A damaged sentinel says it; the segments up to there would be a million million."""
+    backup = replace(make_backup(1, 2), stop_lsn=Lsn((1 << 64) - 1))
+    catalog = make_catalog({1: [1, 2, 5]}, backup)
+    missing = catalog.missing(backup.start_lsn, backup.stop_lsn, catalog.history(1))
+    assert [segment.number for segment in missing[:3]] == [3, 4, 6]
+    assert len(missing) == MOST_MISSING
+    assert "000000010000000000000003 is missing" in catalog.why_not_restorable(backup)
 
 
 def test_why_a_backup_is_not_restorable() -> None:

@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.fix_gpg",
     "tests.fix_tools",
     "tests.fix_walg",
+    "tests.fix_pretended_tool",
 ]
 
 _TESTS = Path(__file__).parent

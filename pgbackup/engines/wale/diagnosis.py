@@ -46,6 +46,11 @@ _CAUSES = (
     _cause(r"function pg_start_backup\(.*does not exist", "PostgreSQL 15 and later cannot be backed up", WAL_E_TOO_OLD),
     _cause(r"function pg_stop_backup\(.*does not exist", "PostgreSQL 15 and later cannot be backed up", WAL_E_TOO_OLD),
     _cause(
+        r"invalid tar header",
+        "it cannot read what PostgreSQL 15 and later stream",
+        "wal-g 3.0.9 and later can. An older one needs PGBACKUP_PGDATA, the data directory as this machine sees it.",
+    ),
+    _cause(
         r"a backup is already in progress",
         IN_BACKUP_MODE,
         "Another exclusive backup runs, or was killed: when none runs, SELECT pg_stop_backup() as a superuser.",

@@ -25,6 +25,7 @@ def outcome(stderr: str, *, status: int = 1, ending: str = "exit") -> Outcome:
             "ERROR:  function pg_start_backup(unknown) does not exist\nERROR MSG: Could not stop hot backup",
             "PostgreSQL 15 and later cannot be backed up", "native or wal-g", False,
         ),
+        ("ERROR: archive/tar: invalid tar header", "what PostgreSQL 15 and later stream", "3.0.9", False),
         ("gpg: X: skipped: No public key\ngpg: lost", "GnuPG has not got the key", "keyring", False),
         ("gpg: decryption failed: No secret key", "GnuPG has not got the key", "keyring", False),
         ("ERROR:  permission denied for function pg_start_backup", "may not call pg_start_backup", "GRANT", False),

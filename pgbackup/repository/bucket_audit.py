@@ -75,11 +75,13 @@ class BucketAudit:
         self._choose_sample(infos)
         parsed = (keys.parse_mark(info.key) for info in infos if info.key.startswith(keys.MARKS))
         self.marks = tuple(TimeMark(*mark) for mark in parsed if mark is not None)
-        fits = (
-            self._backups_fit(infos, begin, end)
-            and self._wal_fits(infos, begin, end, catalog, resting=resting)
-            and self._ledger_fits(infos, begin, end)
-        )
+        # Each of them, whatever the others say: what was replaced is seen on the way.
+        judged = [
+            self._backups_fit(infos, begin, end),
+            self._wal_fits(infos, begin, end, catalog, resting=resting),
+            self._ledger_fits(infos, begin, end),
+        ]
+        fits = all(judged)
         if ended:
             self._rewind()
         else:

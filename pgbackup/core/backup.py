@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,8 @@ from pgbackup.core.lsn import Lsn
 
 CONTROL_FILE = "global/pg_control"
 """The file without which no server starts: a tar of its own in a backup, and the last file of a restore."""
+OID = re.compile(r"[0-9]{1,10}")
+"""A tablespace's number in documents and paths, which may hold anything; ten digits are enough for 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)

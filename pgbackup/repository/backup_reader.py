@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pgbackup.core.backup import Backup, Tablespace
+from pgbackup.core.backup import OID, Backup, Tablespace
 from pgbackup.core.lsn import (
     DEFAULT_SEGMENT_BYTES,
     MAX_SEGMENT_BYTES,
@@ -35,7 +35,6 @@ from pgbackup.repository.json_object import JsonObject
 
 _NAME = re.compile(r"base_([0-9A-F]{24})(?:_D_([0-9A-F]{24}))?(_[0-9A-F]{8})?")
 _VERSION = re.compile(r"PostgreSQL (\d{1,2})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?")
-_OID = re.compile(r"[0-9]{1,10}")
 _OFFSET = re.compile(r"[0-9]{1,10}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WAL_E_EXTENSION = "lzo"
@@ -278,7 +277,7 @@ class _Documents:
         found = []
         for name in spec.texts("tablespaces"):
             entry = spec.child(name)
-            if not _OID.fullmatch(name) or entry is None or not entry.text("loc"):
+            if not OID.fullmatch(name) or entry is None or not entry.text("loc"):
                 raise CorruptObject(keys.sentinel(self.name), f"its tablespace {name!r} has no OID or no place")
             found.append(Tablespace(int(name), entry.text("loc").rstrip("/") or "/"))
         return tuple(found)

@@ -141,7 +141,7 @@ class CatalogWatch:
             return None
         again = known.segments[timeline][-_LISTED_AGAIN:]
         first = SegmentName(timeline, again[0], known.segment_bytes)
-        infos = self._store.list(keys.WAL, start_after=_just_before(first))
+        infos = self._store.list(keys.WAL, start_after=keys.before_segment(str(first)))
         listed = read_wal_listing(infos, known.segment_bytes)
         there = listed.segments.get(timeline, ())
         if not set(again) <= set(there):
@@ -207,12 +207,6 @@ def _with_problem_of(backup: Backup, known: Catalog) -> Backup:
 def _newest_timeline(catalog: Catalog) -> int | None:
     """The newest timeline with whole segments."""
     return max((timeline for timeline, numbers in catalog.segments.items() if numbers), default=None)
-
-
-def _just_before(segment: SegmentName) -> str:
-    """Sorts before every object of that name, with whatever extension, and after those of the segment before it."""
-    name = f"{keys.WAL}{segment}"
-    return f"{name[:-1]}{chr(ord(name[-1]) - 1)}~"
 
 
 def _joined(known: Sequence[int], listed: Sequence[int]) -> Sequence[int]:

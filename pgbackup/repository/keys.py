@@ -107,6 +107,17 @@ def wal(name: str, extension: str) -> str:
     return with_extension(f"{WAL}{name}", extension)
 
 
+def wal_file(key: str) -> tuple[str, str]:
+    """(name, extension) of the file that an object below ``wal_005/`` holds."""
+    return split_extension(key.removeprefix(WAL))
+
+
+def before_segment(segment: str) -> str:
+    """Sorts before every object of that segment, with whatever extension, and after those of the one before it."""
+    key = f"{WAL}{segment}"
+    return f"{key[:-1]}{chr(ord(key[-1]) - 1)}~"
+
+
 def pieces_folder(segment: str) -> str:
     return f"{WAL}{segment}.partial/"
 

@@ -83,7 +83,7 @@ def _identifier_in_wal(store: ObjectStore, codec: Codec) -> int:
     """
     unreadable = ""
     for count, info in enumerate(store.list(keys.WAL)):
-        name, extension = keys.split_extension(info.key.removeprefix(keys.WAL))
+        name, extension = keys.wal_file(info.key)
         if is_segment_name(name):
             if is_readable(extension):
                 return _identifier_of(store, codec, info.key)

@@ -14,7 +14,7 @@ def stored_keys(store: ObjectStore, name: str) -> list[str]:
     """The keys of the objects that hold a WAL file whole (a segment, a history, ...), one for each extension."""
     found = []
     for info in store.list(keys.WAL + name):
-        if keys.split_extension(info.key.removeprefix(keys.WAL))[0] == name:
+        if keys.wal_file(info.key)[0] == name:
             found.append(info.key)
     return found
 

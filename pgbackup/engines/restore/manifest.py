@@ -6,12 +6,11 @@ another tool has none; then only the tars, the compression and the encryption sp
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pgbackup.core.backup import CONTROL_FILE
+from pgbackup.core.backup import CONTROL_FILE, OID
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY
 from pgbackup.errors import CorruptObject
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
@@ -20,7 +19,6 @@ from pgbackup.repository.manifest import FileChecksum, ManifestFile, ManifestRea
 from pgbackup.storage.base import ObjectStore
 
 _MISSING_SHOWN = 3
-_OID = re.compile(r"[0-9]{1,10}")
 
 
 class ManifestTable:
@@ -86,7 +84,7 @@ class ManifestTable:
         checksum = f"{file.checksum_algorithm}:{file.checksum}"
         self._table.add(FileEntry(file.path, file.size_bytes, checksum))
         parts = file.path.split("/", 2)
-        if len(parts) == 3 and parts[0] == "pg_tblspc" and _OID.fullmatch(parts[1]):
+        if len(parts) == 3 and parts[0] == "pg_tblspc" and OID.fullmatch(parts[1]):
             oid = int(parts[1])
             self.bytes_of_tablespace[oid] = self.bytes_of_tablespace.get(oid, 0) + file.size_bytes
         else:

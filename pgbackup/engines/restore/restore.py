@@ -182,9 +182,7 @@ class Restore:
         for file in plan.wal:
             by_timeline.setdefault(file.segment.timeline, []).append(str(file.segment))
         for names in by_timeline.values():
-            # The key before the first one's: without compression the name itself is the key.
-            before = f"{keys.WAL}{names[0]}"[:-1]
-            for info in self._store.list(f"{keys.WAL}{names[0][:8]}", start_after=before):
+            for info in self._store.list(f"{keys.WAL}{names[0][:8]}", start_after=keys.before_segment(names[0])):
                 if info.key[len(keys.WAL) :][:24] > names[-1]:
                     break
                 total += info.size_bytes

@@ -58,11 +58,10 @@ class BucketWal:
         wanted = segments_covering(timeline, self._start, lsn, segment_bytes)
         if not wanted:
             return []
-        # The key before the first one's: without compression the name itself is the key that is looked for.
-        after = f"{keys.WAL}{wanted[0]}"[:-1]
+        after = keys.before_segment(str(wanted[0]))
         there = set()
         for info in self._store.list(keys.WAL + f"{timeline:08X}", start_after=after):
-            name = keys.split_extension(info.key.removeprefix(keys.WAL))[0]
+            name = keys.wal_file(info.key)[0]
             if name > str(wanted[-1]) and not name.startswith(str(wanted[-1])):
                 break
             if info.size_bytes:

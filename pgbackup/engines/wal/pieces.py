@@ -149,7 +149,7 @@ class PieceStore:
     def _look_for_others(self) -> None:
         listed = {info.key for info in self._store.list(keys.WAL + self._segment)}
         with self._lock:
-            wholes = {key for key in listed if _name_of(key) == self._segment} if self._is_open else set()
+            wholes = {key for key in listed if keys.wal_file(key)[0] == self._segment} if self._is_open else set()
             others = sorted({key for key in listed - self._known if keys.parse_piece(key)} | wholes)
         if others:
             raise PiecesChanged(f"another writer stored {others[0]}")
@@ -225,10 +225,6 @@ class PieceStore:
     def _listed(self) -> list[keys.PieceName]:
         infos = self._store.list(keys.pieces_folder(self._segment))
         return [name for info in infos if (name := keys.parse_piece(info.key))]
-
-
-def _name_of(key: str) -> str:
-    return keys.split_extension(key.removeprefix(keys.WAL))[0]
 
 
 def compare_with_whole(store: ObjectStore, codec: Codec, whole_key: str, pieces: Iterable[keys.PieceName]) -> None:

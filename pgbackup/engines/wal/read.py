@@ -187,7 +187,7 @@ class WalReader:
         except ObjectMissing:
             pass
         for info in self._store.list(keys.WAL + name):
-            stem, extension = keys.split_extension(info.key.removeprefix(keys.WAL))
+            stem, extension = keys.wal_file(info.key)
             if stem == name:
                 try:
                     source = stack.enter_context(self._store.open_read(info.key))
@@ -221,6 +221,7 @@ def _nothing(_: bytes) -> None: ...
 def _records_check(key: str, segment: SegmentName) -> Callable[[bytes], None]:
     """To be called with the blocks of a whole segment: raises CorruptObject for a record that the server did not write
     so."""
+    # Only where it is needed: `wal-fetch` is started anew for each segment.
     from pgbackup.engines.wal.records_check import RecordsCheck
 
     records = RecordsCheck()

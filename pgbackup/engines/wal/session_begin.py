@@ -53,8 +53,6 @@ def read_begin(
 
     Whole segments from there on are one or none, unless there is a hole before them; only so many of those are named.
     """
-    # The key before the first one's: without compression the name itself is the key.
-    before = f"{keys.WAL}{segment}"[:-1]
     piece_keys: set[str] = set()
 
     def noting_pieces(infos: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
@@ -63,8 +61,8 @@ def read_begin(
                 piece_keys.add(info.key)
             yield info
 
-    infos = noting_pieces(store.list(f"{keys.WAL}{segment.timeline:08X}", start_after=before))
-    listing = read_wal_listing(infos, segment.segment_bytes)
+    listed = store.list(f"{keys.WAL}{segment.timeline:08X}", start_after=keys.before_segment(str(segment)))
+    listing = read_wal_listing(noting_pieces(listed), segment.segment_bytes)
     numbers = listing.segments.get(segment.timeline, ())
     begin = bisect_left(numbers, segment.number)
     whole = (SegmentName(segment.timeline, n, segment.segment_bytes) for n in numbers[begin : begin + _MOST_NAMED])

@@ -15,6 +15,7 @@ import pytest
 from pgbackup.engines.wale.tool import Outcome, run_program
 from pgbackup.engines.wale.tool_output import STDOUT_BYTES, TAIL_BYTES
 from pgbackup.engines.wale.tool_processes import MARK, end_orphaned, own_children
+from tests.fix_pretended_tool import living
 from tests.waiting import wait_for
 
 BAD_TOOL = Path(__file__).parents[3] / "data" / "bad_tool.py"
@@ -33,24 +34,13 @@ def nothing_left() -> Iterator[None]:
     assert _open_files() <= files
     assert threading.active_count() <= threads
     # Other workers run other tools meanwhile.
-    assert [line for line in _marked() if BAD_TOOL.name in line] == []
+    assert living(Path(BAD_TOOL.name)) == []
     assert _zombies() == []
     assert not own_children()
 
 
 def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def _marked() -> list[str]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdecimal() and f"{MARK}=".encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text())
-        except OSError:
-            continue
-    return found
 
 
 def _zombies() -> list[str]:
@@ -187,7 +177,7 @@ def test_what_a_killed_pgbackup_left_running_is_ended_by_the_next_one(tmp_path: 
     )
 
     def left(name: str) -> int:
-        return len([line for line in _marked() if str(tmp_path / name) in line])
+        return len(living(tmp_path / name))
 
     def start(name: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", program, str(BAD_TOOL), "deaf", str(tmp_path / name)]

@@ -1,8 +1,9 @@
 """BASE_BACKUP over a replication connection: start, a stream of messages, the stop LSN.
 
-Every wait is bounded by looking at the stop signal twice a second, and while data flows the signal is looked at every
-few messages. A damaged page does not end the stream: the server warns (the warning names file and block), sends
-everything, reports the stop LSN, and only then its ERROR; all of that is kept for the caller to judge.
+Every wait is bounded by looking at the stop signal twice a second, and while data flows the signal is looked at with
+every read, which is every message or two. A damaged page does not end the stream: the server warns (the warning names
+file and block), sends everything, reports the stop LSN, and only then its ERROR; all of that is kept for the caller to
+judge.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pgbackup.core.lsn import Lsn
 from pgbackup.core.stop import StopSignal
 from pgbackup.errors import BackupError, ConnectionLost, PostgresError
 from pgbackup.postgres.base_backup_wire import (
+    DATA,
     ArchiveBegins,
     BackupMessage,
     BaseBackupOptions,
@@ -29,9 +31,8 @@ from pgbackup.postgres.base_backup_wire import (
 )
 from pgbackup.postgres.replication import ReplicationConnection, lost_connection
 
-_WAIT_SECONDS = 0.5
+_WAIT_MILLISECONDS = 500
 _SILENCE_SECONDS = 3600.0
-_LOOK_EVERY = 32
 _BROKE = "the base backup stream broke"
 _DATA_CORRUPTED = b"XX001"
 
@@ -73,6 +74,8 @@ class BaseBackupStream:
         self._stop: tuple[Lsn, int] | None = None
         self._pages_damaged = False
         self._pgconn.notice_handler = self._on_notice
+        self._poller = select.poll()
+        self._poller.register(self._pgconn.socket, select.POLLIN)
 
     def start(self, stop: StopSignal) -> BackupStart:
         """Send the command and wait for its checkpoint. Raises BackupError when told to stop."""
@@ -115,22 +118,21 @@ class BaseBackupStream:
 
     def _copy(self, stop: StopSignal) -> Iterator[BackupMessage]:
         get_copy_data, typed = self._pgconn.get_copy_data, self._major >= 15
-        taken = 0
-        while True:
-            with lost_connection(_BROKE):
+        with lost_connection(_BROKE):
+            while True:
                 size, data = get_copy_data(1)
                 if size == 0:
                     self._wait_readable(stop)
                     continue
-            if size < 0:
-                return
-            taken += 1
-            if taken % _LOOK_EVERY == 0:
-                self._check(stop)
-            view = memoryview(data)
-            message = self._parsed(view) if typed else view
-            if not isinstance(message, int):
-                yield message
+                if size < 0:
+                    return
+                view = memoryview(data)
+                if not typed:
+                    yield view
+                elif data[0] == DATA:
+                    yield view[1:]
+                elif not isinstance(message := self._parsed(view), int):
+                    yield message
 
     def _parsed(self, view: memoryview) -> BackupMessage | int:
         try:
@@ -161,16 +163,17 @@ class BaseBackupStream:
 
     def _wait_readable(self, stop: StopSignal) -> None:
         """Wait until the server has sent something. Raises BackupError when told to stop."""
-        poller = select.poll()
-        poller.register(self._pgconn.socket, select.POLLIN)
+        self._check(stop)
+        if not self._poller.poll(_WAIT_MILLISECONDS):
+            self._wait_long(stop)
+        self._pgconn.consume_input()
+
+    def _wait_long(self, stop: StopSignal) -> None:
         deadline = time.monotonic() + _SILENCE_SECONDS
-        while True:
+        while not self._poller.poll(_WAIT_MILLISECONDS):
             self._check(stop)
-            if poller.poll(_WAIT_SECONDS * 1000):
-                break
             if time.monotonic() > deadline:
                 raise ConnectionLost(_BROKE, detail=f"the server sent nothing for {_SILENCE_SECONDS:.0f} s")
-        self._pgconn.consume_input()
 
     def _check(self, stop: StopSignal) -> None:
         if stop.is_set():

@@ -13,7 +13,9 @@ import struct
 from dataclasses import dataclass, field
 
 _PROGRESS = struct.Struct(">Q")
-_DATA = ord("d")
+DATA = ord("d")
+"""The type byte of nearly every message from 15 on."""
+
 _CHECKSUM_FAILURE = re.compile(r"checksum verification fail")
 _QUOTED_PATH = re.compile(r"""["'«»„“”]\s?((?:\./)?(?:base|global|pg_tblspc)/[^"'«»„“”]+?)\s?["'«»„“”]""")
 _ANY_PATH = re.compile(r"""["'«»„“”]\s?\./([^"'«»„“”]+?)\s?["'«»„“”]""")
@@ -80,7 +82,7 @@ def format_label(text: str) -> str:
 def parse_copy_message(message: memoryview) -> BackupMessage | int:
     """One CopyData payload of 15 and later; an int is the number of bytes done so far. Raises ValueError."""
     kind = message[0] if message else 0
-    if kind == _DATA:
+    if kind == DATA:
         return message[1:]
     if kind == ord("n"):
         name = message[1:].tobytes().split(b"\0", 1)[0].decode("utf-8", "replace")

@@ -18,6 +18,7 @@ from typing import Final, Protocol, Self
 
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import codec_lz4, codec_zstd
+from pgbackup.repository.background_encoder import BackgroundEncoder
 from pgbackup.repository.secretstream import SecretStreamEncoder, read_key
 from pgbackup.repository.stored_content import Reading, check_readable, content_of, is_readable
 from pgbackup.storage.base import ByteStream
@@ -63,7 +64,7 @@ class Compression:
 class Encoder(Protocol):
     """Makes one object: join what ``write`` and then one ``finish`` return."""
 
-    def write(self, data: bytes, /) -> bytes: ...
+    def write(self, data: bytes | memoryview, /) -> bytes: ...
 
     def finish(self) -> bytes: ...
 
@@ -123,13 +124,23 @@ class Codec:
         if self._compression.method == "zstd":
             stored = codec_zstd.encode(self._compression.level, data)
         else:
-            stored = _written(self._compressor(0), bytes(data))
-        return stored if self._key is None else _written(SecretStreamEncoder(self._key), stored)
+            compressor = self._compressor(0)
+            stored = compressor.write(data) + compressor.finish()
+        if self._key is None:
+            return stored
+        encryptor = SecretStreamEncoder(self._key)
+        return encryptor.write(stored) + encryptor.finish()
 
     def encoder(self, *, threads: int = 0) -> Encoder:
-        """An object of any size, piece by piece. ``threads``: zstd compresses with that many beside the caller's."""
+        """An object of any size, piece by piece. ``threads``: the work is done beside the caller's thread, by that many
+        where zstd brings them and by one elsewhere; what is written must not change any more then."""
         compressor = self._compressor(threads)
-        return compressor if self._key is None else _Encrypted(compressor, SecretStreamEncoder(self._key))
+        encoder = compressor if self._key is None else _Encrypted(compressor, SecretStreamEncoder(self._key))
+        return BackgroundEncoder(encoder) if threads and not self._brings_threads else encoder
+
+    @property
+    def _brings_threads(self) -> bool:
+        return self._compression.method == "zstd" and self._compression.level <= codec_zstd.MAX_THREADED_LEVEL
 
     def _compressor(self, threads: int) -> Encoder:
         if self._compression.method == "zstd":
@@ -168,7 +179,7 @@ class Codec:
 class _Plain:
     """No compression."""
 
-    def write(self, data: bytes) -> bytes:
+    def write(self, data: bytes | memoryview) -> bytes:
         return bytes(data)
 
     def finish(self) -> bytes:
@@ -182,16 +193,12 @@ class _Encrypted:
         self._compressor = compressor
         self._encryptor = encryptor
 
-    def write(self, data: bytes) -> bytes:
+    def write(self, data: bytes | memoryview) -> bytes:
         stored = self._compressor.write(data)
         return self._encryptor.write(stored) if stored else b""
 
     def finish(self) -> bytes:
         return self._encryptor.write(self._compressor.finish()) + self._encryptor.finish()
-
-
-def _written(encoder: Encoder, data: bytes) -> bytes:
-    return b"".join((encoder.write(data), encoder.finish()))
 
 
 class ContentStream:

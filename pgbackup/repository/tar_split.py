@@ -50,7 +50,7 @@ class TarSink(Protocol):
         """A new tar begins: the next data part, or the one that holds only pg_control."""
 
     def write(self, data: bytes | memoryview) -> None:
-        """Bytes of the tar that is open."""
+        """Bytes of the tar that is open; what is a file's content comes to ``write_content`` instead."""
 
     def close_part(self) -> None:
         """The tar that is open is complete."""
@@ -58,8 +58,8 @@ class TarSink(Protocol):
     def begin_file(self, name: str, header: Header) -> None:
         """A regular file begins, under its name below the data directory."""
 
-    def file_data(self, data: memoryview) -> None:
-        """Content of the file, as it passes."""
+    def write_content(self, data: memoryview) -> None:
+        """Bytes of the tar that is open, and content of the file that began last."""
 
     def end_file(self) -> None:
         """The file is complete."""
@@ -89,6 +89,10 @@ class TarSplitter:
     def feed(self, data: memoryview) -> None:
         """The next bytes of the archive. Raises TarProblem when they are no tar that we can follow."""
         position, end = 0, len(data)
+        if self._is_file and self._body > end:  # nearly every message: nothing but content of one file
+            self._body -= end
+            self._sink.write_content(data)
+            return
         while position < end:
             if self._body:
                 step = min(self._body, end - position)
@@ -173,10 +177,10 @@ class TarSplitter:
         self._body -= len(data)
         if self._extension is not None:
             self._extension.add(data)
+        elif self._is_file:
+            self._sink.write_content(data)
         elif not self._drop:
             self._sink.write(data)
-            if self._is_file:
-                self._sink.file_data(data)
         if not self._body and not self._padding:
             self._end_member()
 

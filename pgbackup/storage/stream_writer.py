@@ -25,7 +25,7 @@ MAX_PARTS = 10_000
 ABORT_SECONDS = 5.0
 
 Submit = Callable[[Callable[[], None]], "Future[None]"]
-"""Runs a function in another thread, like ``executor.submit``."""
+"""Runs a function in another thread, like ``executor.submit``; begins them in their order."""
 
 
 class ObjectWriter:
@@ -53,7 +53,7 @@ class ObjectWriter:
         self._parallel = parallel if submit is not None else 1
         self._chunks: list[bytes] = []
         self._chunk_bytes = 0
-        self._upload: MultipartUpload | None = None
+        self._upload: Future[MultipartUpload] | None = None
         self._parts = 0
         self._pending: list[Future[None]] = []
         self._ended = False
@@ -67,7 +67,8 @@ class ObjectWriter:
     @property
     def upload_id(self) -> str | None:
         """The multipart upload's id once there is one, for the record of what to clean up."""
-        return self._upload.upload_id if self._upload is not None else None
+        upload = self._begun_upload()
+        return upload.upload_id if upload is not None else None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take more bytes; may wait for parts under way. Raises what a part raised."""
@@ -94,7 +95,7 @@ class ObjectWriter:
                 self._send_part()
                 self._collect(wait(self._pending).done)
                 self._require_open()
-                stored = self._upload.complete()
+                stored = self._upload.result().complete()
             self._ended = True
             return stored
 
@@ -107,11 +108,8 @@ class ObjectWriter:
             future.cancel()
         # A part that is still on its way would outlive the abort, in the store; but a stop cannot wait for long.
         wait(pending, timeout=ABORT_SECONDS)
-        if self._upload is not None:
-            try:
-                self._upload.abort()
-            except StorageError as error:
-                logger.warning("could not abort an upload", extra={"object": self._key, "error": str(error)})
+        if (upload := self._begun_upload()) is not None:
+            self._forget(upload)
 
     def __enter__(self) -> ObjectWriter:
         return self
@@ -140,8 +138,6 @@ class ObjectWriter:
             raise StorageError(f"object {self._key} was finished or aborted")
 
     def _send_part(self) -> None:
-        if self._upload is None:
-            self._upload = self._store.start_upload(self._key)
         if self._parts == MAX_PARTS:
             raise StorageError(
                 f"object {self._key} is larger than {MAX_PARTS} parts of {self._part_bytes} bytes",
@@ -151,7 +147,41 @@ class ObjectWriter:
         while len(self._pending) >= self._parallel:
             self._collect(wait(self._pending, return_when=FIRST_COMPLETED).done)
         self._parts += 1
-        self._pending.append(self._submit(partial(self._upload.put_part, self._parts, self._take())))
+        if self._upload is None:
+            self._upload = Future()
+            task = partial(self._begin_with, self._upload, self._take())
+        else:
+            task = partial(self._put_part, self._upload, self._parts, self._take())
+        self._pending.append(self._submit(task))
+
+    def _begin_with(self, begun: Future[MultipartUpload], data: bytes) -> None:
+        """The first part's task: the store is asked for an upload where its answer holds up no writer."""
+        try:
+            upload = self._store.start_upload(self._key)
+        except BaseException as error:
+            begun.set_exception(error)
+            raise
+        begun.set_result(upload)
+        if self._ended:
+            # The abort may have come before there was anything to abort.
+            self._forget(upload)
+            raise StorageError(f"object {self._key} was aborted")
+        upload.put_part(1, data)
+
+    @staticmethod
+    def _put_part(begun: Future[MultipartUpload], number: int, data: bytes) -> None:
+        """Any later part's task. The first one's was submitted before it, so it runs, or has run."""
+        begun.result().put_part(number, data)
+
+    def _begun_upload(self) -> MultipartUpload | None:
+        begun = self._upload
+        return begun.result() if begun is not None and begun.done() and begun.exception() is None else None
+
+    def _forget(self, upload: MultipartUpload) -> None:
+        try:
+            upload.abort()
+        except StorageError as error:
+            logger.warning("could not abort an upload", extra={"object": self._key, "error": str(error)})
 
     def _take(self) -> bytes:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)

@@ -61,9 +61,9 @@ class BackupCopy:
         self._codec = codec
         self._backup = backup
         self._stop = stop
-        self.uploads = BackupUploads(store, concurrency=concurrency)
+        self.uploads = BackupUploads(store, concurrency=concurrency, stop=stop)
         self._pipeline = BackupPipeline(
-            self.uploads, codec, backup, encoder_threads=_encoder_threads(), progress=progress, stop=stop
+            self.uploads, codec, backup, encoder_threads=_encoder_threads(), progress=progress
         )
         self._splitter = TarSplitter(self._pipeline, part_bytes)
 
@@ -93,10 +93,9 @@ class BackupCopy:
 
     def close(self) -> bool:
         """Stop the threads. Returns whether nothing of an unfinished copy can arrive in the store any more."""
-        ended = self._pipeline.abandon()
         quiet = self.uploads.close()
         self._pipeline.files.close()
-        return ended and quiet
+        return quiet
 
     def _receive(self, messages: Iterator[BackupMessage]) -> str:
         """Feed what comes to the splitter, and the manifest to its object; returns the manifest's key."""

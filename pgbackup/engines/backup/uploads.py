@@ -1,7 +1,7 @@
 """The objects of one base backup: several multipart parts in flight, objects completed behind the one being written.
 
 Memory: at most ``concurrency`` part buffers are on their way, whatever object they belong to, one waits for its turn
-in each thread that writes (the encoder's and the two that complete objects), and one is being filled. All of them
+in each thread that writes (the receiving one and the two that complete objects), and one is being filled. All of them
 together are BUFFER_BYTES at most: the more uploads, the smaller a part, down to what S3 takes. It does not depend on
 the size of the database, of a stored object or of a file.
 """
@@ -31,10 +31,14 @@ def part_bytes(concurrency: int) -> int:
 
 
 class BackupUploads:
-    """Writes objects that must not be there yet, and remembers what was stored. End it with ``close``."""
+    """Writes objects that must not be there yet, and remembers what was stored. End it with ``close``.
 
-    def __init__(self, store: ObjectStore, *, concurrency: int) -> None:
+    Whoever waits here, in any thread, gives up with a BackupError when ``stop`` is set.
+    """
+
+    def __init__(self, store: ObjectStore, *, concurrency: int, stop: StopSignal) -> None:
         self._store = store
+        self._stop = stop
         self._concurrency = concurrency
         self._part_bytes = part_bytes(concurrency)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="backup-upload")
@@ -64,8 +68,9 @@ class BackupUploads:
     def open(self, key: str) -> ObjectWriter:
         """Begin an object; hand it to ``complete`` when everything is written. For one thread at a time."""
         self.check()
+        # One more than there are slots: a writer waits for a slot, where it hears of a stop, never for its own parts.
         writer = ObjectWriter(
-            self._store, key, part_bytes=self._part_bytes, submit=self._submit, parallel=self._concurrency
+            self._store, key, part_bytes=self._part_bytes, submit=self._submit, parallel=self._concurrency + 1
         )
         with self._lock:
             self._open[key] = writer
@@ -78,7 +83,7 @@ class BackupUploads:
             future = self._completer.submit(self._complete, key)
         except RuntimeError:
             self._completing.release()
-            raise _cancelled() from None
+            raise _stopped() from None
         future.add_done_callback(lambda _: self._completing.release())
 
     def write(self, key: str, pieces: Iterable[bytes], encoder: Encoder | None = None) -> None:
@@ -91,12 +96,10 @@ class BackupUploads:
             writer.write(encoder.finish())
         self._finish(key, writer)
 
-    def wait(self, stop: StopSignal) -> None:
+    def wait(self) -> None:
         """Until every object is stored. Raises what failed, or BackupError when told to stop."""
         with self._changed:
-            while self._open and self._failure is None:
-                if stop.is_set():
-                    raise BackupError("the base backup was stopped")
+            while self._open and self._failure is None and not self._stop.is_set():
                 self._changed.wait(_LOOK_SECONDS)
         self.check()
 
@@ -107,17 +110,13 @@ class BackupUploads:
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raise what failed in the background."""
+        """Raise what failed in the background, or BackupError when told to stop."""
         with self._lock:
             failure = self._failure
         if failure is not None:
             raise failure
-        if self._cancelled.is_set():
-            raise _cancelled()
-
-    def cancel(self) -> None:
-        """Make every waiting thread give up."""
-        self._cancelled.set()
+        if self._cancelled.is_set() or self._stop.is_set():
+            raise _stopped()
 
     def close(self) -> bool:
         """Stop the threads and abort what is not finished. Returns whether nothing of ours can arrive any more."""
@@ -159,7 +158,7 @@ class BackupUploads:
             future = self._pool.submit(work)
         except RuntimeError:
             self._slots.release()
-            raise _cancelled() from None
+            raise _stopped() from None
         future.add_done_callback(lambda _: self._slots.release())
         return future
 
@@ -168,5 +167,5 @@ class BackupUploads:
             self.check()
 
 
-def _cancelled() -> BackupError:
+def _stopped() -> BackupError:
     return BackupError("the base backup was stopped")

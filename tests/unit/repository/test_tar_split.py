@@ -45,7 +45,8 @@ class Parts:
     def begin_file(self, name: str, header: Header) -> None:
         self._file = name, header, bytearray()
 
-    def file_data(self, data: memoryview) -> None:
+    def write_content(self, data: memoryview) -> None:
+        self.write(data)
         assert self._file is not None
         self._file[2].extend(data)
 

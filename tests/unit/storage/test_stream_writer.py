@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbackup.errors import StorageError, StoreUnavailable
+from pgbackup.storage import stream_writer
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.storage.stream_writer import ObjectWriter
 
@@ -92,6 +93,35 @@ def test_parts_under_way_are_bounded(pool: ThreadPoolExecutor) -> None:
     writing.join(10)
     assert writer.finish()
     assert store.head("k") is not None
+
+
+def test_an_upload_that_is_slow_to_begin_holds_nobody_up(pool: ThreadPoolExecutor) -> None:
+    store = MemoryStore()
+    go_on = threading.Event()
+    store.on_call = lambda operation, key: go_on.wait(10) if operation == "start_upload" else None
+    writer = ObjectWriter(store, "k", part_bytes=10, submit=pool.submit)
+    writer.write(bytes(35))
+    assert not go_on.is_set()
+    assert writer.upload_id is None
+    go_on.set()
+    assert writer.finish()
+    assert store.get("k") == bytes(35)
+
+
+def test_an_upload_that_begins_after_the_abort_is_aborted_all_the_same(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_writer, "ABORT_SECONDS", 0.1)
+    store = MemoryStore()
+    go_on = threading.Event()
+    store.on_call = lambda operation, key: go_on.wait(10) if operation == "start_upload" else None
+    writer = ObjectWriter(store, "k", part_bytes=10, submit=pool.submit)
+    writer.write(bytes(25))
+    writer.abort()
+    go_on.set()
+    pool.shutdown()
+    assert store.calls["start_upload"] == 1
+    assert store.list_uploads() == []
 
 
 def test_a_failed_part_fails_the_next_call_and_all_after_it(pool: ThreadPoolExecutor) -> None:

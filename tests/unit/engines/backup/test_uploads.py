@@ -25,7 +25,8 @@ def test_a_store_that_hangs_holds_a_bounded_number_of_bytes(concurrency: int) ->
     store = MemoryStore()
     released = threading.Event()
     store.on_call = lambda operation, key: released.wait(30) if operation == "put_part" else None
-    uploads = BackupUploads(store, concurrency=concurrency)
+    stop = threading.Event()
+    uploads = BackupUploads(store, concurrency=concurrency, stop=stop)
     written = [0]
 
     def write() -> None:
@@ -44,8 +45,9 @@ def test_a_store_that_hangs_holds_a_bounded_number_of_bytes(concurrency: int) ->
     while before != written[0] or not before:
         before = written[0]
         time.sleep(0.3)
-    uploads.cancel()
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()  # although the store hangs
     released.set()
-    thread.join(20)
     uploads.close()
     assert concurrency * MIN_PART_BYTES <= before <= BUFFER_BYTES

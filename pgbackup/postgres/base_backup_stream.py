@@ -117,10 +117,15 @@ class BaseBackupStream:
     # -- the stream -----------------------------------------------------------------------------------------------
 
     def _copy(self, stop: StopSignal) -> Iterator[BackupMessage]:
-        get_copy_data, typed = self._pgconn.get_copy_data, self._major >= 15
+        get_copy_data, consume_input = self._pgconn.get_copy_data, self._pgconn.consume_input
+        typed = self._major >= 15
         with lost_connection(_BROKE):
             while True:
                 size, data = get_copy_data(1)
+                if size == 0:
+                    self._check(stop)
+                    consume_input()  # mostly there is something, and asking first would be one more system call
+                    size, data = get_copy_data(1)
                 if size == 0:
                     self._wait_readable(stop)
                     continue

@@ -28,11 +28,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HealthSources:
-    """``look`` at server and bucket; the job of the base backups; findings of others; ``publish`` takes the verdict."""
+    """``look`` at server and bucket; the job of the base backups; findings of ``others``, who are told whether the
+    bucket has answered; ``publish`` takes the verdict."""
 
     look: Callable[[], HealthFacts]
     backups: Callable[[], JobView]
-    others: Callable[[], Iterable[Finding]]
+    others: Callable[[bool], Iterable[Finding]]
     publish: Callable[[Health, datetime], None]
 
 
@@ -96,7 +97,7 @@ class HealthWatch:
             facts,
             stream=self._stream(before, now),
             backups=self._sources.backups(),
-            others=tuple(self._sources.others()),
+            others=tuple(self._sources.others(facts.repository is not None)),
         )
         health = evaluate(facts, self._limits, now)
         _log.debug("health: %s, %s", health.verdict, ", ".join(f.key for f in health.findings) or "no findings")

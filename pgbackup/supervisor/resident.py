@@ -43,6 +43,7 @@ from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor import from_settings
 from pgbackup.supervisor.alert_desk import AlertDesk
 from pgbackup.supervisor.expire_job import ExpireJob
+from pgbackup.supervisor.failing_job import FailingJob
 from pgbackup.supervisor.health_look import HealthLook, LookPorts
 from pgbackup.supervisor.health_watch import HealthSources, HealthWatch
 from pgbackup.supervisor.latest_status import LatestStatus
@@ -107,7 +108,7 @@ class Resident:
         self._seen: frozenset[str] = frozenset()
         self._expire: ExpireJob | None = None
         self._backup_job: ScheduledJob | None = None
-        self._other_jobs: dict[str, ScheduledJob] = {}
+        self._failing: list[FailingJob] = []
         self._branches_seen: set[int] = set()
         self._verified: Callable[[], None] = lambda: None
 
@@ -186,12 +187,12 @@ class Resident:
             work = partial(self._verify_and_tell, verify)
             ports = JobPorts(verify.last_done, self._may_run, work, self._schedules.next_verification)
             jobs.append(ScheduledJob(from_settings.VERIFY_JOB, ports, observer=self._desk))
-            self._other_jobs["verify:failing"] = jobs[-1]
+            self._failing.append(FailingJob("verify:failing", jobs[-1].name, jobs[-1].view))
         if self._schedules.expire is not None:
             expire = self._expire = ExpireJob(self._expiry_request)
             ports = JobPorts(expire.last_done, self._may_expire, expire.work, self._schedules.next_expiry)
             jobs.append(ScheduledJob(from_settings.EXPIRE_JOB, ports, observer=self._desk))
-            self._other_jobs["expire:failing"] = jobs[-1]
+            self._failing.append(FailingJob("expire:failing", jobs[-1].name, jobs[-1].view))
         return jobs
 
     def _expiry_request(self) -> ExpiryRequest:
@@ -281,11 +282,11 @@ class Resident:
         self._verified = verified
         return watch
 
-    def _findings(self) -> list[Finding]:
+    def _findings(self, store_answers: bool) -> list[Finding]:
         workers = self._service.worker_findings() if self._service is not None else []
         slot = self._guard.findings() if self._guard is not None else []
         expire = self._expire.findings() if self._expire is not None else []
-        failing = (finding for key, job in self._other_jobs.items() for finding in job.findings(key))
+        failing = (finding for job in self._failing for finding in job.findings(store_answers=store_answers))
         return [*workers, *slot, *expire, *failing, *self._desk.findings()]
 
     def _publish(self, health: Health, now: datetime) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import JobView
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import PgbackupError
@@ -26,7 +25,6 @@ _FIRST_RETRY_BEFORE_WORK = timedelta(seconds=5)
 _LAST_RETRY = timedelta(minutes=30)
 _CLOCK_DOUBT = timedelta(minutes=1)
 _POLL_SECONDS = 0.5
-_FAILURES_TO_TELL = 3
 _log = logging.getLogger(__name__)
 
 
@@ -93,21 +91,6 @@ class ScheduledJob:
         """What the job says of itself, for health."""
         with self._lock:
             return self._view
-
-    def findings(self, key: str) -> list[Finding]:
-        """That it fails again and again, for jobs of which nothing else would tell."""
-        view = self.view()
-        if view.failures < _FAILURES_TO_TELL:
-            return []
-        return [
-            Finding(
-                key,
-                Severity.WARNING,
-                f"the {self.name} failed {view.failures} times in a row: {view.error}",
-                "It is tried again by itself; mend what the message names.",
-                {"failures": view.failures},
-            )
-        ]
 
     def tick(self) -> None:
         """Want to run when the time has come; or when the clock was set back, and the time was of the wrong one.

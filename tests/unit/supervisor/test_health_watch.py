@@ -83,7 +83,7 @@ def test_where_the_stored_wal_ended_is_what_was_known_before_the_look() -> None:
         assert health.facts is not None
         shown.append(health.facts.stream)
 
-    sources = HealthSources(look, JobView, tuple, publish)
+    sources = HealthSources(look, JobView, lambda store_answers: (), publish)
     HealthWatch(sources, LIMITS, progress, WalClock(), interval_seconds=60)._round()
     assert shown[0] is not None
     assert (shown[0].timeline, shown[0].stored, shown[0].confirmed) == (1, Lsn(500), Lsn(900))

@@ -353,18 +353,6 @@ def test_what_was_asked_for_and_failed_is_still_asked_for_after_looks_in_between
     assert len(world.taken) == 1
 
 
-def test_work_that_fails_again_and_again_is_told() -> None:
-    world = World(None)
-    world.failures = [BackupError("the test's")] * 3
-    for count in range(3):
-        assert world.job.findings("expire:failing") == [], count
-        world.pass_time(timedelta(minutes=10))
-    (finding,) = world.job.findings("expire:failing")
-    assert finding.summary == "the base backup failed 3 times in a row: the test's"
-    world.pass_time(timedelta(minutes=10))
-    assert world.job.findings("expire:failing") == []
-
-
 @pytest.mark.parametrize("schedule", ["daily at 02:30", "every 1 day"])
 def test_with_jitter_there_is_one_backup_a_day_within_it(schedule: str) -> None:
     """Across the end of winter time; each backup takes an hour, and is dated by the store a little later."""

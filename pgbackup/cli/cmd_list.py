@@ -72,7 +72,7 @@ def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
                 backup.timeline, backup.start_lsn, backup.stop_lsn, size_text(backup.raw_bytes),
                 size_text(backup.stored_bytes) if backup.stored_bytes else "-",  # WAL-E does not say it
                 backup.engine, "permanent" if backup.permanent else "-",
-                " ".join(backup.label.split()) or "-", f"no: {problem}" if problem else "yes",
+                backup.label or "-", f"no: {problem}" if problem else "yes",
             )
         )  # fmt: skip
     table(_COLUMNS, rows)

@@ -39,6 +39,7 @@ _OFFSET = re.compile(r"[0-9]{1,10}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WAL_E_EXTENSION = "lzo"
 _OLDEST_VERSION = 130000
+_LABEL_CHARACTERS = 200
 _BY_HAND = "Restore it with the tool that wrote it (backup-fetch), and remove it by hand when nobody needs it any more."
 _log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class _Documents:
             stored_bytes=seal.integer("CompressedSize") or 0,
             engine=self._engine(),
             permanent=permanent,
-            label=extras.text("label"),
+            label=self._label(),
             hostname=seal.text("Hostname"),
             data_directory=seal.text("DataDir"),
             tablespaces=self._tablespaces(),
@@ -190,6 +191,14 @@ class _Documents:
                 _BY_HAND,
             )
         return None
+
+    def _label(self) -> str:
+        """Part of our user data; that of WAL-G's backups may be anything, and holds it where the engine took them."""
+        if self.extras is not None:
+            return _one_short_line(self.extras.text("label"))
+        user_data = self.seal.value("UserData") or self.details.value("user_data")
+        label = user_data.get("label") if isinstance(user_data, dict) else None
+        return _one_short_line(label) if isinstance(label, str) else ""
 
     def _moment(self, in_seal: str, in_details: str) -> datetime | None:
         """Our sentinel vouches for itself; with the other tools metadata.json is the truth."""
@@ -301,6 +310,12 @@ class _Documents:
         if stop < start:
             return f"its documents say that it began at {start} and ended at {stop}"
         return ""
+
+
+def _one_short_line(text: str) -> str:
+    """A label for a table and a terminal, whatever somebody wrote into it."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * _LABEL_CHARACTERS]).split())
+    return line if len(line) <= _LABEL_CHARACTERS else f"{line[: _LABEL_CHARACTERS - 3]}..."
 
 
 def _sizes() -> list[int]:

@@ -36,6 +36,8 @@ def test_backed_up_and_restored(way: str, make_server: ServerFactory, make_progr
     wait_whole(program, server)
     if way == "local":
         assert all(name.endswith(".zst") for name in stored_wal_names(program))
+        program("backup", "--label", "before the upgrade")
+        assert program.backups()[-1]["label"] == "before the upgrade"
     major = server.major
     target = make_server.new_directory("by-pgbackup")
     program("restore", "--target", target)

@@ -23,7 +23,8 @@
 74, because Postgres takes every exit up to 125 for "the archive does not have it" and ends recovery early.
 
 Grammar: the message is lower-case without a full stop, names the object, what was expected and what was found; the
-hint is one sentence that says what to do next.
+hint is one sentence that says what to do next. What servers, stores and tools say of a failure ends in a full stop or
+not; here it loses it, so that whoever writes on behind it needs not look.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class PgbackupError(Exception):
     retryable: bool = False
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.detail = detail
+        self.message = _without_full_stop(message)
+        super().__init__(self.message)
+        self.detail = _without_full_stop(detail)
         self.hint = hint
 
     def __str__(self) -> str:
@@ -49,6 +50,16 @@ class PgbackupError(Exception):
         if self.detail:
             text += f": {self.detail}"
         return text
+
+    def with_hint(self) -> str:
+        """All that there is to say, as sentences, for logs and alerts that have one line for it."""
+        return f"{self}. {self.hint}" if self.hint else str(self)
+
+
+def _without_full_stop(text: str) -> str:
+    """The text without what ends a sentence; an ellipsis stays."""
+    text = text.rstrip()
+    return text if text.endswith("..") else text.removesuffix(".")
 
 
 class ConfigError(PgbackupError):

@@ -118,8 +118,7 @@ class Worker:
             self._last_error = redact(f"{type(exc).__name__}: {exc}")[:_ERROR_CHARACTERS]
         pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(self._in_a_row - 1, 10), _LAST_PAUSE_SECONDS)
         if isinstance(exc, PgbackupError):
-            text = f"{exc}. {exc.hint}" if exc.hint else str(exc)
-            _log.error("worker %s failed, starting it again in %.0f s: %s", self.name, pause, text)
+            _log.error("worker %s failed, starting it again in %.0f s: %s", self.name, pause, exc.with_hint())
         else:
             # A bug is shown whole.
             _log.error("worker %s crashed, starting it again in %.0f s", self.name, pause, exc_info=exc)

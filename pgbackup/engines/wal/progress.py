@@ -53,7 +53,7 @@ class WalProgress:
 
     def note_problem(self, error: PgbackupError, *, permanent: bool) -> None:
         """Streaming stands; ``permanent`` when only the operator can mend it."""
-        text = redact(f"{error}. {error.hint}" if error.hint else str(error))
+        text = redact(error.with_hint())
         with self._changed:
             self._position = replace(self._position, streaming=False, problem=text, permanent=permanent)
             self._changed.notify_all()

@@ -130,7 +130,7 @@ class WalReceiver:
         if isinstance(exc, SlotBusy) and self._is_grace_period():
             stop.wait(1.0)
             return
-        text = f"{exc}. {exc.hint}" if exc.hint else str(exc)
+        text = exc.with_hint()
         if exc.retryable:
             _log.warning("WAL streaming interrupted, trying again: %s", text)
         else:

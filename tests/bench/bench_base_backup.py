@@ -2,7 +2,8 @@
 
 Run by name: ``pytest -s -m bench tests/bench/bench_base_backup.py``. The database is pgbench's, of about
 PGBACKUP_TEST_DATABASE_MB: 5200, so that start and end do not count. Prints; judges nothing. Memory is the peak of the
-process that backs up. The server is PGBACKUP_TEST_MAJOR (15, Debian's): its pg_basebackup must have been built with zstd.
+process that backs up. The server is PGBACKUP_TEST_MAJOR (15, Debian's); its pg_basebackup must have been built with
+zstd.
 """
 
 from __future__ import annotations

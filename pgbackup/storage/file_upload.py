@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ class FileUpload:
         self._target = target
         self._what = f"upload of {key}"
         self._upload_id = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._parts: set[int] = set()
         self._folder = uploads_folder(disk) / self._upload_id
         with translated(self._what):
             disk.make_folder(self._folder)
@@ -50,23 +53,29 @@ class FileUpload:
                 view = memoryview(data)
                 while view:
                     view = view[file.write(view) :]
-            written.rename(self._folder / f"{number:08d}")
+            written.rename(self._part(number))
+        with self._lock:
+            self._parts.add(number)
 
     def complete(self) -> bool:
-        with translated(f"completing the {self._what}"):
-            parts = sorted(path for path in self._folder.iterdir() if path.name.isdigit())
-            if not parts:
-                raise StorageError(f"{self._what} has no parts")
-            with self._disk.temporary() as (path, joined):
-                for part in parts:
-                    with part.open("rb") as source:
-                        _append(joined, source)
-                stored = self._disk.name_new(path, joined, self._target)
+        # Not what the folder shows: an abort that is at work empties it, and the object would have a hole.
+        with self._lock:
+            parts = sorted(self._parts)
+        if not parts:
+            raise StorageError(f"{self._what} has no parts")
+        with translated(f"completing the {self._what}"), self._disk.temporary() as (path, joined):
+            for part in parts:
+                with self._part(part).open("rb") as source:
+                    _append(joined, source)
+            stored = self._disk.name_new(path, joined, self._target)
         self.abort()
         return stored
 
     def abort(self) -> None:
         abort_upload(self._disk, self._upload_id)
+
+    def _part(self, number: int) -> Path:
+        return self._folder / f"{number:08d}"
 
 
 def uploads_folder(disk: Disk) -> Path:

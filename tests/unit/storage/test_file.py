@@ -56,6 +56,18 @@ def test_nothing_outside_the_folder_is_listed(store: FileStore, tmp_path: Path, 
     assert store.list_level(prefix) == ([], [])
 
 
+def test_an_abort_at_work_leaves_no_object_with_a_hole(store: FileStore, tmp_path: Path) -> None:
+    """An abort in another thread removes the parts one by one, while ``complete`` joins them."""
+    upload = store.start_upload("k")
+    for number in (1, 2, 3):
+        upload.put_part(number, b"x" * number)
+    [part] = tmp_path.rglob("00000002")
+    part.unlink()
+    with pytest.raises(StorageError, match="completing the upload of k"):
+        upload.complete()
+    assert store.head("k") is None
+
+
 def test_an_upload_id_is_not_a_path(store: FileStore, tmp_path: Path) -> None:
     store.put("k", b"x")
     with pytest.raises(StorageError, match="not an upload id"):

@@ -148,11 +148,13 @@ class ObjectWriter:
             self._collect(wait(self._pending, return_when=FIRST_COMPLETED).done)
         self._parts += 1
         if self._upload is None:
-            self._upload = Future()
-            task = partial(self._begin_with, self._upload, self._take())
+            begun = self._upload = Future()
+            part = self._submit(partial(self._begin_with, begun, self._take()))
+            # Cancelled, it never begins the upload: a later part that runs all the same must not wait for that.
+            part.add_done_callback(lambda done: done.cancelled() and begun.cancel())
         else:
-            task = partial(self._put_part, self._upload, self._parts, self._take())
-        self._pending.append(self._submit(task))
+            part = self._submit(partial(self._put_part, self._upload, self._parts, self._take()))
+        self._pending.append(part)
 
     def _begin_with(self, begun: Future[MultipartUpload], data: bytes) -> None:
         """The first part's task: the store is asked for an upload where its answer holds up no writer."""
@@ -170,12 +172,14 @@ class ObjectWriter:
 
     @staticmethod
     def _put_part(begun: Future[MultipartUpload], number: int, data: bytes) -> None:
-        """Any later part's task. The first one's was submitted before it, so it runs, or has run."""
+        """Any later part's task. The first one's was submitted before it, so it runs, has run, or was cancelled."""
         begun.result().put_part(number, data)
 
     def _begun_upload(self) -> MultipartUpload | None:
         begun = self._upload
-        return begun.result() if begun is not None and begun.done() and begun.exception() is None else None
+        if begun is None or not begun.done() or begun.cancelled() or begun.exception() is not None:
+            return None
+        return begun.result()
 
     def _forget(self, upload: MultipartUpload) -> None:
         try:

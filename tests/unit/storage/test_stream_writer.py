@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -95,10 +95,18 @@ def test_parts_under_way_are_bounded(pool: ThreadPoolExecutor) -> None:
     assert store.head("k") is not None
 
 
+def held_at_the_start(go_on: threading.Event) -> Callable[[str, str], None]:
+    def hold(operation: str, key: str) -> None:
+        if operation == "start_upload":
+            assert go_on.wait(10)
+
+    return hold
+
+
 def test_an_upload_that_is_slow_to_begin_holds_nobody_up(pool: ThreadPoolExecutor) -> None:
     store = MemoryStore()
     go_on = threading.Event()
-    store.on_call = lambda operation, key: go_on.wait(10) if operation == "start_upload" else None
+    store.on_call = held_at_the_start(go_on)
     writer = ObjectWriter(store, "k", part_bytes=10, submit=pool.submit)
     writer.write(bytes(35))
     assert not go_on.is_set()
@@ -114,7 +122,7 @@ def test_an_upload_that_begins_after_the_abort_is_aborted_all_the_same(
     monkeypatch.setattr(stream_writer, "ABORT_SECONDS", 0.1)
     store = MemoryStore()
     go_on = threading.Event()
-    store.on_call = lambda operation, key: go_on.wait(10) if operation == "start_upload" else None
+    store.on_call = held_at_the_start(go_on)
     writer = ObjectWriter(store, "k", part_bytes=10, submit=pool.submit)
     writer.write(bytes(25))
     writer.abort()
@@ -188,6 +196,35 @@ def test_a_pool_that_was_shut_down(pool: ThreadPoolExecutor) -> None:
     writer.write(bytes(11))
     with pytest.raises(StorageError, match="cancelled"):
         writer.finish()
+
+
+def test_a_part_does_not_wait_for_a_first_one_that_was_cancelled() -> None:
+    """A pool that ends cancels its queue one by one, and a thread of it may take the second part after the first one
+    was cancelled. It would wait for ever, and the end of the process with it."""
+    store = MemoryStore()
+    tasks: list[Callable[[], None]] = []
+    futures: list[Future[None]] = []
+
+    def submit(task: Callable[[], None]) -> Future[None]:
+        tasks.append(task)
+        futures.append(Future())
+        return futures[-1]
+
+    writer = ObjectWriter(store, "k", part_bytes=10, submit=submit)
+    writer.write(bytes(25))
+    assert futures[0].cancel()
+    ended = threading.Event()
+
+    def second() -> None:
+        with suppress(CancelledError):
+            tasks[1]()
+        ended.set()
+
+    threading.Thread(target=second, daemon=True).start()
+    assert ended.wait(10)
+    writer.abort()
+    assert writer.upload_id is None
+    assert store.calls["start_upload"] == 0
 
 
 def test_parts_are_as_large_as_the_store_wants() -> None:

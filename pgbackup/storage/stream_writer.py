@@ -99,15 +99,18 @@ class ObjectWriter:
             self._ended = True
             return stored
 
-    def abort(self) -> None:
-        """Leave nothing behind. Never raises: the reason for aborting matters more than a leftover, which is logged."""
+    def abort(self, *, wait_seconds: float | None = None) -> None:
+        """Leave nothing behind. Never raises: the reason for aborting matters more than a leftover, which is logged.
+
+        ``wait_seconds``: for parts on their way; ABORT_SECONDS unless who aborts several objects says less.
+        """
         self._ended = True
         # Neither chunks nor parts are forgotten: a ``finish`` that is at work would complete what is left of them.
         pending = list(self._pending)
         for future in pending:
             future.cancel()
         # A part that is still on its way would outlive the abort, in the store; but a stop cannot wait for long.
-        wait(pending, timeout=ABORT_SECONDS)
+        wait(pending, timeout=ABORT_SECONDS if wait_seconds is None else wait_seconds)
         if (upload := self._begun_upload()) is not None:
             self._forget(upload)
 

@@ -94,7 +94,7 @@ class BackupCopy:
     def close(self) -> bool:
         """Stop the threads. Returns whether nothing of an unfinished copy can arrive in the store any more."""
         quiet = self.uploads.close()
-        self._pipeline.files.close()
+        self._pipeline.close()
         return quiet
 
     def _receive(self, messages: Iterator[BackupMessage]) -> str:

@@ -111,6 +111,12 @@ class BackupPipeline:
         """Everything has come: wait until it is stored."""
         self._uploads.wait()
 
+    def close(self) -> None:
+        """However it went. An encoder in the middle of an object has a thread, which ends with the encoder: not only
+        when somebody looks for cycles, for the failure's traceback leads to this object."""
+        self._encoder = self._writer = None
+        self.files.close()
+
     # -- one object -----------------------------------------------------------------------------------------------
 
     def _open(self, key: str) -> None:

@@ -9,6 +9,7 @@ the size of the database, of a stored object or of a file.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ from pgbackup.engines.base import StopSignal
 from pgbackup.errors import BackupError
 from pgbackup.repository.codec import Encoder
 from pgbackup.storage.base import ObjectStore
-from pgbackup.storage.stream_writer import ObjectWriter
+from pgbackup.storage.stream_writer import ABORT_SECONDS, ObjectWriter
 
 PART_BYTES = 16 << 20
 BUFFER_BYTES = 128 << 20
@@ -123,8 +124,10 @@ class BackupUploads:
         self._cancelled.set()
         with self._lock:
             writers = list(self._open.values())
+        # One wait for all: a stop has ten seconds, and a store that hangs would take five of them for each object.
+        deadline = time.monotonic() + ABORT_SECONDS
         for writer in writers:
-            writer.abort()
+            writer.abort(wait_seconds=max(0.0, deadline - time.monotonic()))
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._completer.shutdown(wait=False, cancel_futures=True)
         places = [self._slots] * self._concurrency + [self._completing] * _COMPLETING

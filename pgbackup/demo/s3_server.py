@@ -25,6 +25,8 @@ _BUCKET = "pgbackup-demo"
 _KEY, _SECRET = "demo", "demo-secret"
 _READY_SECONDS = 60
 _SOCKETS = Path("/tmp/seaweedfs-*-grpc-*.sock")  # noqa: S108 - where SeaweedFS puts them, whatever TMPDIR says
+_LAUNCHES = 3
+_PORT_TAKEN = b"address already in use"
 _POLL_SECONDS = 0.1
 
 
@@ -32,6 +34,14 @@ class S3Server:
     """Starts on construction; ``close`` kills it."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        self._directory = directory
+        self._launches = 0
+        self._launch()
+
+    def _launch(self) -> None:
+        self._launches += 1
+        directory = self._directory / str(self._launches)
         directory.mkdir()
         self._ports = _free_ports(8)
         self._endpoint = f"http://127.0.0.1:{self._ports[6]}"
@@ -49,7 +59,12 @@ class S3Server:
         """Wait for the server and make the demo's bucket. Raises ToolError when it does not come."""
         deadline = time.monotonic() + _READY_SECONDS
         while not self._try_bucket():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            ended = self._process.poll() is not None
+            if ended and self._launches < _LAUNCHES and _PORT_TAKEN in self._log_path.read_bytes():
+                # Another program was given one of the ports between our look and the server's.
+                self.close()
+                self._launch()
+            elif ended or time.monotonic() > deadline:
                 tail = self._log_path.read_text(errors="replace")[-2000:]
                 raise ToolError("SeaweedFS does not start", detail=tail)
             time.sleep(_POLL_SECONDS)

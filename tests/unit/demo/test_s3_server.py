@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,23 @@ def test_what_another_user_left_for_the_same_port_is_no_error() -> None:
         assert theirs.exists()
     finally:
         theirs.unlink()
+
+
+def test_a_port_that_somebody_took_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free_ports = s3_server._free_ports
+    tries = 0
+    with socket.create_server(("127.0.0.1", 0)) as theirs:
+
+        def one_is_taken(count: int) -> list[int]:
+            nonlocal tries
+            tries += 1
+            ports = free_ports(count)
+            return [*ports[:4], theirs.getsockname()[1], *ports[5:]] if tries == 1 else ports
+
+        monkeypatch.setattr(s3_server, "_free_ports", one_is_taken)
+        server = s3_server.S3Server(tmp_path / "s3")
+        try:
+            server.make_bucket()
+        finally:
+            server.close()
+    assert tries == 2

@@ -1,8 +1,7 @@
 """What has to be said of the gaps that are known.
 
 A gap is critical until a base backup that begins after it is there; then it is a known loss (no moment inside it can be
-recovered), which stays a warning until somebody acknowledges it, or until no backup is left that began before its end:
-then no restore would come by it any more, and what is promised begins after it.
+recovered), which stays a warning until somebody acknowledges it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Iterable, Iterator
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
-from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.findings import FactValue, Finding, Severity
 from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.timeline import TimelineHistory
@@ -42,30 +40,6 @@ def gaps_need_backup(catalog: Catalog, newest: Backup) -> bool:
     return False
 
 
-def is_past(gap: KnownGap, catalog: Catalog) -> bool:
-    """Whether no backup is left from which recovery could have come to the gap.
-
-    In doubt it is not past. A backup that cannot be restored counts, for it may be mended, and so does one of another
-    branch of the same or an earlier timeline: a segment that is missing there may be excused by this gap (see
-    KnownGap.covers), and one that is excused has to be told somewhere.
-    """
-    return not any(_may_come_to(gap, backup, catalog) for backup in catalog.backups)
-
-
-def _may_come_to(gap: KnownGap, backup: Backup, catalog: Catalog) -> bool:
-    size = catalog.segment_bytes
-    if backup.timeline > gap.timeline or backup.start_lsn // size * size >= gap.end:
-        return False
-    return not (backup.permanent and _ends_before(gap, backup, catalog))
-
-
-def _ends_before(gap: KnownGap, backup: Backup, catalog: Catalog) -> bool:
-    """Whether a permanent backup is left with no more WAL than expiry leaves it, and that ends before the gap."""
-    reach = catalog.reach(backup, gap.timeline)
-    blocked = reach.blocked_by if reach is not None else None
-    return blocked is not None and blocked.end <= gap.start and blocked.number in expiry_may_end_at(catalog)
-
-
 def gap_findings(
     gaps: Iterable[KnownGap], catalog: Catalog, current: TimelineHistory | None = None
 ) -> Iterator[Finding]:
@@ -83,12 +57,11 @@ def gap_findings(
                 "A base backup is started by itself; `pgbackup backup` takes one at once.",
                 facts,
             )
-        elif gap.acknowledged is None and not is_past(gap, catalog):
+        elif gap.acknowledged is None:
             yield Finding(
                 f"gap:{gap.name}",
                 Severity.WARNING,
                 f"{lost}; what came after it can be recovered",
-                f"No moment in it can be recovered: `pgbackup gaps acknowledge {gap.name}` when that is known. "
-                "It ends by itself when the last backup that began before the end of the gap has expired.",
+                f"No moment in it can be recovered: `pgbackup gaps acknowledge {gap.name}` when that is known.",
                 facts,
             )

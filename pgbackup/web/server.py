@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from contextlib import suppress
 from typing import Any
 
 import waitress
@@ -69,7 +70,9 @@ class WebServer:
         """End it, within about so many seconds; a request under way may be cut off."""
         if self._thread is None:
             return
-        self._server.trigger.pull_trigger(self._close_all)
+        # When a request that ends wakes the server between the two steps of this, all is closed before the second one.
+        with suppress(OSError):
+            self._server.trigger.pull_trigger(self._close_all)
         self._thread.join(seconds)
         self._server.task_dispatcher.shutdown(timeout=seconds)
         self._thread = None

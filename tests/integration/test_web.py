@@ -188,6 +188,16 @@ def test_an_address_that_does_not_exist_is_said_clearly() -> None:
         WebServer(ListenAddress("no-such-host.invalid", 0), World().sources()).start()
 
 
+def test_a_server_that_has_closed_everything_already_is_stopped_without_an_error(world: World) -> None:
+    """A request that ended woke it between the two steps of the call that closes it."""
+    server = WebServer(LOOPBACK, world.sources())
+    server.start()
+    server._server.trigger.pull_trigger(server._close_all)
+    assert server._thread is not None
+    server._thread.join(10)
+    server.stop()
+
+
 def test_it_stops_in_time_with_clients_connected_and_can_be_started_again() -> None:
     world = World()
     before = {thread.name for thread in threading.enumerate()}

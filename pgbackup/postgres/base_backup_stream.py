@@ -168,17 +168,13 @@ class BaseBackupStream:
 
     def _wait_readable(self, stop: StopSignal) -> None:
         """Wait until the server has sent something. Raises BackupError when told to stop."""
-        self._check(stop)
-        if not self._poller.poll(_WAIT_MILLISECONDS):
-            self._wait_long(stop)
-        self._pgconn.consume_input()
-
-    def _wait_long(self, stop: StopSignal) -> None:
         deadline = time.monotonic() + _SILENCE_SECONDS
+        self._check(stop)
         while not self._poller.poll(_WAIT_MILLISECONDS):
             self._check(stop)
             if time.monotonic() > deadline:
                 raise ConnectionLost(_BROKE, detail=f"the server sent nothing for {_SILENCE_SECONDS:.0f} s")
+        self._pgconn.consume_input()
 
     def _check(self, stop: StopSignal) -> None:
         if stop.is_set():

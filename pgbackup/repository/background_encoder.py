@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pgbackup.repository.codec import Encoder
 
 BLOCK_BYTES = 1 << 20
 QUEUE_BLOCKS = 8
 
 
-class _Encoder(Protocol):
-    def write(self, data: bytes | memoryview, /) -> bytes: ...
-
-    def finish(self) -> bytes: ...
-
-
 class BackgroundEncoder:
     """Hands blocks on to ``encoder`` in another thread, which ends with ``finish``, or with this object."""
 
-    def __init__(self, encoder: _Encoder) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._pieces: list[bytes | memoryview] = []

@@ -74,8 +74,7 @@ class BackupPipeline:
         self._checksum.update(data)
         if self._is_control and len(self.control) <= CONTROL_FILE_BYTES:
             self.control += data
-        self._encode(data)
-        self.raw_bytes += len(data)
+        self.write(data)
 
     def close_part(self) -> None:
         """The tar is complete: its object is completed behind the next one."""

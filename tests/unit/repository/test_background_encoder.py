@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from pgbackup.repository.background_encoder import BLOCK_BYTES, QUEUE_BLOCKS, BackgroundEncoder
 from pgbackup.repository.codec import Codec, Compression
+from tests.waiting import no_thread_named, stands_still_at, wait_for
 
 KEY = bytes(range(32))
 WAIT_SECONDS = 10
@@ -47,10 +47,7 @@ def write_blocks(encoder: BackgroundEncoder, count: int) -> None:
 def no_thread_stays() -> Iterator[None]:
     yield
     gc.collect()
-    deadline = time.monotonic() + WAIT_SECONDS
-    while any(thread.name.startswith("encode") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: no_thread_named("encode"), WAIT_SECONDS)
 
 
 @settings(deadline=None, max_examples=20)
@@ -88,10 +85,7 @@ def test_a_slow_encoder_holds_the_writer_up() -> None:
 
     thread = threading.Thread(target=write)
     thread.start()
-    before = -1
-    while before != written[0] or not before:
-        before = written[0]
-        time.sleep(0.1)
+    before = stands_still_at(lambda: written[0], 0.1)
     slow.gate.set()
     thread.join(WAIT_SECONDS)
     encoder.finish()

@@ -15,6 +15,7 @@ from pgbackup.engines.backup.uploads import PART_BYTES, BackupUploads
 from pgbackup.engines.base import SilentProgress
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.memory import MemoryStore
+from tests.waiting import no_thread_named, wait_for
 
 WAIT_SECONDS = 10
 
@@ -32,17 +33,14 @@ def test_the_encoders_thread_ends_with_the_backup(no_collector: None) -> None:
     uploads = BackupUploads(MemoryStore(), concurrency=1, stop=threading.Event())
     codec = Codec(Compression("lz4"))
     pipeline = BackupPipeline(uploads, codec, "base_1", encoder_threads=2, progress=SilentProgress())
-    cycle = [pipeline]
-    cycle.append(cycle)  # type: ignore[arg-type]
+    cycle: list[object] = [pipeline]
+    cycle.append(cycle)  # as a failure's traceback does, which leads to the pipeline
     pipeline.open_part(control=False)
     pipeline.write(bytes(3 << 20))
     uploads.close()
     pipeline.close()
     del pipeline, cycle
-    deadline = time.monotonic() + WAIT_SECONDS
-    while any(thread.name.startswith("encode") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: no_thread_named("encode"), WAIT_SECONDS)
 
 
 def test_several_objects_are_aborted_in_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from pgbackup.engines.backup.uploads import BUFFER_BYTES, BackupUploads, part_by
 from pgbackup.errors import BackupError
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.storage.s3_upload import MIN_PART_BYTES
+from tests.waiting import stands_still_at
 
 MIB = 1 << 20
 
@@ -41,10 +41,7 @@ def test_a_store_that_hangs_holds_a_bounded_number_of_bytes(concurrency: int) ->
 
     thread = threading.Thread(target=write)
     thread.start()
-    before = -1
-    while before != written[0] or not before:
-        before = written[0]
-        time.sleep(0.3)
+    before = stands_still_at(lambda: written[0], 0.3)
     stop.set()
     thread.join(5)
     assert not thread.is_alive()  # although the store hangs

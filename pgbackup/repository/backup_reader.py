@@ -184,13 +184,18 @@ class _Documents:
             return None
         if not is_readable(_WAL_E_EXTENSION):
             return "WAL-E's lzop objects need a library that is not installed", HINT
-        begin = self.match[1], (self.match[3] or "")[1:]
-        if begin == (self.seal.text("wal_segment_backup_stop"), self.seal.text("wal_segment_offset_backup_stop")):
+        if self._begins_where_it_ends():
             return (
                 "it was taken with --while-offline, and WAL-E names such backups wrongly, so its WAL is not known",
                 _BY_HAND,
             )
         return None
+
+    def _begins_where_it_ends(self) -> bool:
+        """Whether WAL-E noted one place twice, as far as it can be read: no backup of a running server does."""
+        offset = self.seal.text("wal_segment_offset_backup_stop")
+        is_same = offset == (self.match[3] or "")[1:] or not _OFFSET.fullmatch(offset)
+        return is_same and self.seal.text("wal_segment_backup_stop") == self.match[1]
 
     def _label(self) -> str:
         """Part of our user data; that of WAL-G's backups may be anything, and holds it where the engine took them."""
@@ -259,18 +264,31 @@ class _Documents:
         lsn = self._start_lsn()
         if lsn is not None or segment is None:
             return Lsn(lsn or 0)
-        return Lsn(segment.start + _wal_e_offset((self.match[3] or "_0")[1:]))
+        offset = _wal_e_offset((self.match[3] or "_0")[1:], segment)
+        return Lsn(segment.start + (offset or 0))
 
     def _stop(self, segment: SegmentName | None) -> Lsn:
         stop = self._stop_lsn()
         if stop is not None:
             return Lsn(stop)
-        name = self.seal.text("wal_segment_backup_stop")
-        if segment is None or not name:
-            return segment.end if segment is not None else Lsn(0)
+        last = self._wal_e_last()
+        if segment is None or last is None:
+            return self._lsn(segment.start + segment.segment_bytes) if segment is not None else Lsn(0)
+        # Of a segment's end the server names the segment that ends there, and 0 as the place in it.
+        offset = _wal_e_offset(self.seal.text("wal_segment_offset_backup_stop"), last)
+        return self._lsn(last.start + (offset or last.segment_bytes))
+
+    def _lsn(self, value: int) -> Lsn:
         try:
-            last = SegmentName.parse(name, segment.segment_bytes)
-            return Lsn(last.start + _wal_e_offset(self.seal.text("wal_segment_offset_backup_stop")))
+            return Lsn(value)
+        except ValueError as exc:
+            raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
+
+    def _wal_e_last(self) -> SegmentName | None:
+        """The last segment that a backup of WAL-E needs; None when its sentinel does not say it."""
+        name = self.seal.text("wal_segment_backup_stop")
+        try:
+            return SegmentName.parse(name, self.proven_segment_bytes() or DEFAULT_SEGMENT_BYTES) if name else None
         except ValueError as exc:
             raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
 
@@ -298,7 +316,7 @@ class _Documents:
 
     def _problem(self, start: Lsn, stop: Lsn) -> str:
         if self._engine() == "wal-e":
-            return ""
+            return self._wal_e_problem(start, stop)
         if self.match[2] is not None and not self.seal.text("DeltaFrom"):
             return "its name is a delta's, and its sentinel does not say of which backup"
         if self._start_lsn() is None:
@@ -309,6 +327,14 @@ class _Documents:
             return f"its documents say that it began at {start}, which is not in the segment that it is named for"
         if stop < start:
             return f"its documents say that it began at {start} and ended at {stop}"
+        return ""
+
+    def _wal_e_problem(self, start: Lsn, stop: Lsn) -> str:
+        last = self._wal_e_last()
+        if last is None:
+            return "its sentinel does not say in which segment it ended"
+        if last.timeline != int(self.match[1][:8], 16) or stop <= start:
+            return f"it began in segment {self.match[1]}, and its sentinel says that it ended in {last}"
         return ""
 
 
@@ -336,6 +362,7 @@ def _version(text: str) -> int:
     return first * 10000 + second if first >= 10 else first * 10000 + second * 100 + third
 
 
-def _wal_e_offset(text: str) -> int:
-    """WAL-E pads the offset in the segment with zeros, and writes it in decimal."""
-    return int(text) if _OFFSET.fullmatch(text) else 0
+def _wal_e_offset(text: str, segment: SegmentName) -> int | None:
+    """WAL-E pads the offset in the segment with zeros, and writes it in decimal; None for what is no such place."""
+    offset = int(text) if _OFFSET.fullmatch(text) else segment.segment_bytes
+    return offset if offset < segment.segment_bytes else None

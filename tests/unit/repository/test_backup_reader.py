@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgbackup.core.backup import Tablespace
+from pgbackup.core.backup import Backup, Tablespace
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.repository.backup_reader import extras_of, read_backup
 from tests.made_backup import NOON, MadeRepository
@@ -142,6 +142,48 @@ def test_one_of_wal_e() -> None:
     assert backup.tablespaces == (Tablespace(16384, "/mnt/ts"),)
     assert backup.raw_bytes == 23947809
     assert (backup.problem, backup.needs) == ("", "")
+
+
+def of_wal_e(segment: str | None, offset: str | None, name: str = f"{NAME}_00000040") -> Backup:
+    sentinel = {"wal_segment_backup_stop": segment, "wal_segment_offset_backup_stop": offset, "spec": {}}
+    return read({field: value for field, value in sentinel.items() if value is not None}, name=name).backup
+
+
+@pytest.mark.parametrize("offset", ["00000000", "", None, "0000012C8x", "-0000040", "99999999", "16777216", "٠٠٠٠٠٠٤٠"])
+def test_wal_e_needs_its_last_segment_whatever_the_place_in_it(offset: str | None) -> None:
+    """0 is what pg_walfile_name_offset says of a segment's end, with the name of the segment that ends there."""
+    backup = of_wal_e("000000010000000000000007", offset)
+    assert (backup.stop_lsn, backup.problem) == (Lsn(8 * 16 * MIB), "")
+
+
+@pytest.mark.parametrize("offset", ["00000040", "", None, "x"])
+def test_one_that_may_be_of_wal_es_while_offline(offset: str | None) -> None:
+    assert "--while-offline" in of_wal_e(NAME.removeprefix("base_"), offset).problem
+
+
+def test_one_of_wal_e_within_one_segment() -> None:
+    assert of_wal_e(NAME.removeprefix("base_"), "00000304").problem == ""
+    assert of_wal_e(NAME.removeprefix("base_"), "00000000").problem == ""
+
+
+@pytest.mark.parametrize(
+    ("segment", "said"),
+    [
+        (None, "does not say in which segment it ended"),
+        ("", "does not say in which segment it ended"),
+        ("00000001000000000000000", "not a WAL segment name"),
+        ("000000010000000000000005", "ended in 000000010000000000000005"),
+        ("000000020000000000000007", "ended in 000000020000000000000007"),
+        ("00000001FFFFFFFF000000FF", "LSN out of range"),
+    ],
+)
+def test_one_of_wal_e_whose_end_is_not_known(segment: str | None, said: str) -> None:
+    assert said in of_wal_e(segment, "00000000").problem
+
+
+@pytest.mark.parametrize("offset", ["0000004A", "99999999"])
+def test_wal_e_needs_its_first_segment_whatever_the_name_says(offset: str) -> None:
+    assert of_wal_e("000000010000000000000007", "00000304", f"{NAME}_{offset}").start_lsn == Lsn(6 * 16 * MIB)
 
 
 @pytest.mark.parametrize("lsn", ["0/5000028", "0/7000028", "1/6000028"])

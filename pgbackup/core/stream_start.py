@@ -59,7 +59,7 @@ def plan_stream_start(
     if runs:
         starts[runs[-1].end] = runs[-1].timeline
     end = runs[-1].end if runs else Lsn(0)
-    if kept is not None and (kept > end or any(hole.start < kept < hole.end for hole in holes)):
+    if kept is not None and (not runs or kept > end or any(hole.start < kept < hole.end for hole in holes)):
         starts[kept] = _timeline_at(history, kept, size)
     if redo > max(starts, default=Lsn(0)) or not starts:
         starts[redo] = _timeline_at(history, redo, size)

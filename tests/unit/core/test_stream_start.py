@@ -42,6 +42,10 @@ def test_empty_repository_starts_where_the_slot_keeps_wal() -> None:
     assert plan_stream_start(catalog({}), ONE, lsn(3, 40), lsn(3, 40)) == [StreamStart(1, lsn(3))]
 
 
+def test_empty_repository_starts_there_in_the_very_first_segment_as_well() -> None:
+    assert plan_stream_start(catalog({}), ONE, lsn(0, 7), lsn(1))[0] == StreamStart(1, lsn(0))
+
+
 def test_empty_repository_without_a_slot_starts_at_redo() -> None:
     assert plan_stream_start(catalog({}), ONE, None, lsn(5, 77)) == [StreamStart(1, lsn(5))]
 

@@ -52,11 +52,18 @@ def command(app: App, *, as_json: bool) -> None:
     expired = expiry_may_end_at(catalog)
     for gap in gaps:
         count = (gap.end - gap.start) // catalog.segment_bytes
-        first = SegmentName.containing(gap.timeline, gap.start, catalog.segment_bytes)
-        why = catalog.why_missing(first)
-        if not why and first.number in expired:
+        why = _why_missing(catalog, gap)
+        if not why and gap.start // catalog.segment_bytes in expired:
             why = " (expiry keeps none behind a permanent backup)"
         click.echo(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}{why}")
+
+
+def _why_missing(catalog: Catalog, gap: Gap) -> str:
+    """What the ledger says of all of a hole: one that is only in part of a gap that is known needs a look."""
+    size = catalog.segment_bytes
+    ends = (SegmentName.containing(gap.timeline, lsn, size) for lsn in (gap.start, gap.end - 1))
+    first, last = (catalog.why_missing(segment) for segment in ends)
+    return first if first == last else " (some of it is known as lost: see `pgbackup gaps`)"
 
 
 def _print_backups(catalog: Catalog, zone: tzinfo) -> None:

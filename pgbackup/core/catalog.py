@@ -17,7 +17,7 @@ from operator import itemgetter
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.backup_chain import chain_of, why_broken
-from pgbackup.core.known_gaps import KnownGap, gap_of
+from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory, history_name
 
@@ -186,9 +186,13 @@ class Catalog:
             return f"WAL segment {missing[0]} is missing{self.why_missing(missing[0])}"
         return ""
 
+    def known_gap(self, segment: SegmentName) -> KnownGap | None:
+        """The gap of the ledger that a missing segment is part of."""
+        return next((gap for gap in self.known_gaps if gap.covers(segment, self.history(gap.timeline))), None)
+
     def why_missing(self, segment: SegmentName) -> str:
         """What the ledger of gaps says of a missing segment, to be put behind its name; empty when it is not in it."""
-        gap = gap_of(self.known_gaps, segment)
+        gap = self.known_gap(segment)
         return f" (lost: {gap.reason}, noticed {gap.found.isoformat(sep=' ', timespec='seconds')})" if gap else ""
 
     def gaps(self, timeline: int) -> list[Gap]:

@@ -10,8 +10,7 @@ from pgbackup.core.catalog import Catalog, Reach
 from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, HealthLimits, RepositoryView, ServerView, StreamView
-from pgbackup.core.known_gaps import gap_of
-from pgbackup.core.lsn import Lsn
+from pgbackup.core.lsn import Lsn, SegmentName
 
 
 def wal_findings(
@@ -80,8 +79,8 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView
         return
     if stream is not None and stream.streaming and stream.confirmed is not None and stream.confirmed < blocked.end:
         return
-    if gap_of(catalog.known_gaps, blocked) is not None:
-        return  # told as a gap of the ledger
+    if _is_told_as_gap(catalog, server, blocked):
+        return
     yield Finding(
         f"wal:hole:{blocked.timeline}/{blocked.start}",
         Severity.CRITICAL,
@@ -89,6 +88,15 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView
         "No moment after it can be recovered until a new base backup is finished: run `pgbackup backup`.",
         {"timeline": blocked.timeline, "lsn": str(blocked.start), "server_timeline": server.timeline},
     )
+
+
+def _is_told_as_gap(catalog: Catalog, server: ServerView, missing: SegmentName) -> bool:
+    """Whether a missing segment is of a gap in the ledger that keeps what the server writes now from being recovered.
+
+    One that ends on another branch does not, though it may begin on an ancestor of both: of our path it says nothing.
+    """
+    gap = catalog.known_gap(missing)
+    return gap is not None and catalog.history(server.timeline).holds(gap.timeline, gap.end)
 
 
 def _vanished(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView | None) -> Iterator[Finding]:
@@ -100,7 +108,7 @@ def _vanished(catalog: Catalog, server: ServerView, reach: Reach, stream: Stream
         return
     blocked = reach.blocked_by
     if blocked is not None and (
-        catalog.has_anything_after(blocked.timeline, blocked.number) or gap_of(catalog.known_gaps, blocked) is not None
+        catalog.has_anything_after(blocked.timeline, blocked.number) or _is_told_as_gap(catalog, server, blocked)
     ):
         return
     yield Finding(
@@ -126,7 +134,7 @@ def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Itera
     for backup in behind:
         reach = None if catalog.why_not_restorable(backup) else catalog.reach(backup, server.timeline)
         blocked = reach.blocked_by if reach is not None and reach.end < newest.start_lsn else None
-        if blocked is None or blocked in told or gap_of(catalog.known_gaps, blocked) is not None:
+        if blocked is None or blocked in told or catalog.known_gap(blocked) is not None:
             continue
         if backup.permanent and blocked.number in expired:
             continue

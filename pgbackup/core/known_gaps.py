@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.timeline import TimelineHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,14 @@ class KnownGap:
         """``1/0/5000000``: timeline and start."""
         return f"{self.timeline}/{self.start}"
 
-    def covers(self, segment: SegmentName) -> bool:
-        """Whether a missing segment is part of this gap. A gap names the timeline where streaming went on, and the
-        segments before it may be an ancestor's; but one of a later timeline, which may come by the same positions after
-        a restore to a moment before the gap, is missing for another reason."""
-        return segment.timeline <= self.timeline and segment.start < self.end and segment.end > self.start
+    def covers(self, segment: SegmentName, path: TimelineHistory) -> bool:
+        """Whether a missing segment is part of this gap. ``path`` is that of the gap's timeline, or one that goes on
+        from it after the gap.
 
-
-def gap_of(gaps: Iterable[KnownGap], segment: SegmentName) -> KnownGap | None:
-    """The gap that a missing segment is part of."""
-    return next((gap for gap in gaps if gap.covers(segment)), None)
+        A gap names the timeline where streaming went on, and the segments before it may be an ancestor's. What another
+        branch has at the same positions (a restore to a moment before the gap comes by them again) is missing for
+        another reason; so is an ancestor's segment where the history that would prove it the gap's is not there.
+        """
+        if not (segment.start < self.end and segment.end > self.start):
+            return False
+        return path.segment_for(segment.number, segment.segment_bytes) == segment

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from pgbackup.core.catalog import Catalog, Gap
-from pgbackup.core.known_gaps import gap_of
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import TimelineHistory
 
@@ -77,7 +76,9 @@ def _holes(runs: list[_Run], catalog: Catalog, history: TimelineHistory, kept: L
     newest = _newest_backup(catalog, history)
     ledger = [gap for gap in catalog.known_gaps if history.holds(gap.timeline, gap.end)]
     for run, later in pairwise(runs):
-        known = gap_of(ledger, SegmentName.containing(run.timeline, run.end, catalog.segment_bytes))
+        first = SegmentName.containing(run.timeline, run.end, catalog.segment_bytes)
+        # By the server's own history, of which the repository may lack a file.
+        known = next((gap for gap in ledger if gap.covers(first, history)), None)
         if known is not None and known.end >= later.begin:
             continue
         if later.begin > newest or (kept is not None and later.begin > kept):

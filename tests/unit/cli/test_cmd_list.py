@@ -11,6 +11,7 @@ import pytest
 from pgbackup.cli import main as cli
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog, TimeMark
+from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn
 from pgbackup.repository.documents import ClusterDocument
 
@@ -97,6 +98,16 @@ def test_what_expiry_leaves_behind_a_permanent_backup_is_said_to_be_that(listed)
         "  gap: 3 WAL segments of timeline 1 are missing, 0/3000000 to 0/6000000"
         " (expiry keeps none behind a permanent backup)"
     )
+
+
+def test_a_hole_is_called_lost_only_where_the_ledger_knows_all_of_it(listed):
+    gap = KnownGap(1, Lsn(4 * SIZE), Lsn(6 * SIZE), START, "the server had removed it")
+    assert "0/4000000 to 0/6000000 (lost: the server had removed it" in listed(replace(CATALOG, known_gaps=(gap,)))
+    part = replace(gap, end=Lsn(5 * SIZE))
+    last = listed(replace(CATALOG, known_gaps=(part,))).splitlines()[-1]
+    assert last.endswith("0/4000000 to 0/6000000 (some of it is known as lost: see `pgbackup gaps`)")
+    of_another_branch = replace(gap, timeline=2)
+    assert listed(replace(CATALOG, known_gaps=(of_another_branch,))).splitlines()[-1].endswith("to 0/6000000")
 
 
 def test_a_range_without_a_known_end(listed):

@@ -6,6 +6,7 @@ unknown is never green. Times are aware; ``looked`` is of our clock, ``clock`` o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 
@@ -20,13 +21,43 @@ from pgbackup.core.timeline import TimelineHistory
 class LastRun:
     """The newest recorded run of a scheduled check (verification, expiry): when it ended, and what was wrong.
 
-    ``damaged``: the backups that the verification found damaged.
+    Of a verification: when it ``began``; the backups that were found ``damaged`` when they were last read, and those
+    that were found ``whole``, with the moment at which that reading began. Its times are the store's, where it has a
+    clock.
     """
 
     finished: datetime
     ok: bool
     summary: str = ""
     damaged: tuple[str, ...] = ()
+    began: datetime | None = None
+    whole: Mapping[str, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """When something was noticed that only a verification ends, and what was ``recorded`` by then.
+
+    A verification reads for hours: what it had read before that moment says nothing, whenever it ends. And what was
+    recorded by then says nothing whatever its times are, of which a clock may have been wrong.
+    """
+
+    moment: datetime
+    recorded: LastRun | None
+
+    def is_ended_by(self, run: LastRun | None) -> bool:
+        """Whether all that is left was found whole since."""
+        before = self.recorded.began if self.recorded is not None else None
+        return run is not None and run.ok and run.began != before and self._is_later(run.began)
+
+    def whole_since(self, run: LastRun | None) -> tuple[str, ...]:
+        """The backups that were read since, and found whole."""
+        before = self.recorded.whole if self.recorded is not None else {}
+        whole = run.whole if run is not None else {}
+        return tuple(name for name, began in whole.items() if began != before.get(name) and self._is_later(began))
+
+    def _is_later(self, began: datetime | None) -> bool:
+        return began is not None and began > self.moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ class BucketAudit:
         self._prints_walked: dict[int, int] = {}
         self.replaced: dict[str, None] = {}
         """Keys of WAL segments that were replaced by others under our eyes, oldest first; not all of very many."""
+        self.replacements = 0
+        """How often that was seen, also of what is named already."""
         self.marks: tuple[TimeMark, ...] = ()
         """The time marks of the last page."""
         self.sample = ""
@@ -136,8 +138,10 @@ class BucketAudit:
 
     def _note_print(self, info: ObjectInfo) -> None:
         name, mark = hash(info.key), fingerprint(info)
-        if self._prints.get(name, mark) != mark and len(self.replaced) < _MOST_NAMED:
-            self.replaced[info.key] = None
+        if self._prints.get(name, mark) != mark:
+            self.replacements += 1
+            if len(self.replaced) < _MOST_NAMED:
+                self.replaced[info.key] = None
         if len(self._prints_walked) < _MOST_PRINTS:
             self._prints_walked[name] = mark
 

@@ -50,6 +50,7 @@ class CatalogWatch:
         self._one_page = True
         self._whole: dict[str, Folder] = {}
         self._replaced: dict[str, None] = {}
+        self._replacements = 0
         self.missing_bookkeeping: tuple[str, ...] = ()
         """Bookkeeping objects that an earlier look or the backups prove were there, and are not now."""
 
@@ -70,6 +71,11 @@ class CatalogWatch:
     def replaced(self) -> tuple[str, ...]:
         """What was replaced by something else under our eyes: backups, and segments of WAL by their keys."""
         return (*self._replaced, *self._audit.replaced)
+
+    @property
+    def replacements(self) -> int:
+        """How often something was seen to be replaced, the same again as well."""
+        return self._replacements + self._audit.replacements
 
     def forget_replaced(self, backup: str) -> None:
         """This backup and the WAL since it have been read, and are whole."""
@@ -128,11 +134,14 @@ class CatalogWatch:
         return catalog
 
     def _note_replaced(self, catalog: Catalog, folders: dict[str, Folder]) -> None:
-        """A sealed backup never changes. What is missing is told as its problem, and may come back."""
+        """A sealed backup never changes. What is missing is told as its problem, and may come back; what has gone with
+        all its moments is told as such, or was removed by expiry."""
         whole = {backup.name: folders[backup.name] for backup in catalog.backups if not backup.problem}
         for name in whole.keys() & self._whole.keys():
             if whole[name] != self._whole[name]:
+                self._replacements += 1
                 self._replaced[name] = None
+        self._replaced = {name: None for name in self._replaced if name in folders}
         self._whole = {name: whole.get(name, folder) for name, folder in self._whole.items() if name in folders} | whole
 
     def _refresh_wal(self, known: Catalog) -> Catalog | None:

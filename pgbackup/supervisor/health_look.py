@@ -16,9 +16,17 @@ from datetime import UTC, datetime
 
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.durability import durability
-from pgbackup.core.health import durable_end, newest_restorable
+from pgbackup.core.health import durable_end
 from pgbackup.core.health_backups import done_at, is_late
-from pgbackup.core.health_facts import BackupUnderWay, HealthFacts, HealthLimits, LastRun, RepositoryView, ServerView
+from pgbackup.core.health_facts import (
+    BackupUnderWay,
+    HealthFacts,
+    HealthLimits,
+    LastRun,
+    Noticed,
+    RepositoryView,
+    ServerView,
+)
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
 from pgbackup.engines.presence.lease import Lease
@@ -62,7 +70,8 @@ class HealthLook:
         self._other: OtherWriter | None = None
         self._had_backups = False
         self._vanished = VanishedBackups(ports.store, others_expire=ports.others_expire)
-        self._replaced_since: datetime | None = None
+        self._replacements = 0
+        self._replaced_at: Noticed | None = None
         self._verification: LastRun | None = None
         self._read_again = threading.Event()
         self._position: object = None
@@ -136,7 +145,7 @@ class HealthLook:
             other = self._other = self._other_writer() if moving or full or self._other else None
             under_way = self._under_way(catalog)
             names = [backup.name for backup in sorted(catalog.backups, key=done_at)]
-            vanished = self._vanished.look(names, self._verification)
+            vanished = self._vanished.look(names, self._verification, self._store_time())
         except PgbackupError as exc:
             self._position = None
             return None, str(exc)
@@ -149,7 +158,7 @@ class HealthLook:
             other_writer_has_written=other is not None and other.has_written,
             missing_bookkeeping=self._ports.watch.missing_bookkeeping,
             verification=self._verification,
-            replaced=self._replaced(catalog),
+            replaced=self._replaced(),
             unreadable=unreadable,
             had_backups=self._had_backups,
             vanished=vanished,
@@ -162,6 +171,10 @@ class HealthLook:
         begun = datetime.now(UTC)
         shown = self._ports.store.clock()
         self._store_clock = (shown, begun + (datetime.now(UTC) - begun) / 2) if shown else None
+
+    def _store_time(self) -> datetime:
+        """By the clock that verifications go by."""
+        return self._store_clock[0] if self._store_clock else datetime.now(UTC)
 
     def _try_to_read(self) -> str:
         """Read the begin of some object that is listed, of one that could not be read until it can or is gone.
@@ -188,18 +201,22 @@ class HealthLook:
         self._unreadable = key
         return f"{key}: {problem}"
 
-    def _replaced(self, catalog: Catalog) -> tuple[str, ...]:
-        """What was replaced, until a later verification has read it and found it whole."""
-        run, since = self._verification, self._replaced_since
-        if since is not None and run is not None and run.ok and run.finished > since:
-            newest = newest_restorable(catalog)
-            self._ports.watch.forget_replaced(newest.name if newest else "")
-        found = self._ports.watch.replaced
-        self._replaced_since = (since or datetime.now(UTC)) if found else None
-        return found
+    def _replaced(self) -> tuple[str, ...]:
+        """What was replaced, until a verification that began after the last replacement has found it whole."""
+        watch = self._ports.watch
+        if watch.replacements != self._replacements:
+            self._replacements = watch.replacements
+            self._replaced_at = Noticed(self._store_time(), self._verification)
+        if self._replaced_at is not None:
+            for backup in self._replaced_at.whole_since(self._verification):
+                watch.forget_replaced(backup)
+        if not watch.replaced:
+            self._replaced_at = None
+        return watch.replaced
 
     def _read_what_rarely_changes(self) -> None:
-        self._verification = read_last_run(self._ports.store, keys.VERIFICATION)
+        # A record that is gone, or cannot be read, takes back nothing of what it said.
+        self._verification = read_last_run(self._ports.store, keys.VERIFICATION) or self._verification
 
     def _under_way(self, catalog: Catalog) -> tuple[BackupUnderWay, ...]:
         limits = self._ports.limits
@@ -231,16 +248,26 @@ def read_last_run(store: ObjectStore, key: str) -> LastRun | None:
     """The newest run recorded at ``key``; None when there is none, or it cannot be read (which is logged)."""
     try:
         fields = parse_object(key, store.get(key))
-        finished = datetime.fromisoformat(fields["finished"])
-        if finished.tzinfo is None:
-            raise ValueError("a time without a zone")
-        damaged = tuple(str(name)[:500] for name in fields.get("damaged", ()))
-        return LastRun(finished.astimezone(UTC), fields["ok"] is True, str(fields.get("summary", ""))[:500], damaged)
+        return LastRun(
+            finished=_moment(fields["finished"]),
+            ok=fields["ok"] is True,
+            summary=str(fields.get("summary", ""))[:500],
+            damaged=tuple(str(name)[:500] for name in fields.get("damaged", ())),
+            began=_moment(fields["began"]) if fields.get("began") is not None else None,
+            whole={str(name)[:500]: _moment(text) for name, text in fields.get("whole", {}).items()},
+        )
     except ObjectMissing:
         return None
-    except (CorruptObject, ValueError, KeyError, TypeError, OverflowError) as exc:
+    except (CorruptObject, ValueError, KeyError, TypeError, OverflowError, AttributeError) as exc:
         _log.warning("object %s is damaged: %s", key, exc)
         return None
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment.astimezone(UTC)
 
 
 def write_last_run(store: ObjectStore, key: str, run: LastRun) -> None:
@@ -251,5 +278,7 @@ def write_last_run(store: ObjectStore, key: str, run: LastRun) -> None:
         "ok": run.ok,
         "summary": run.summary,
         "damaged": list(run.damaged),
+        "began": run.began.isoformat() if run.began is not None else None,
+        "whole": {name: began.isoformat() for name, began in run.whole.items()},
     }
     store.put(key, json.dumps(document).encode())

@@ -7,9 +7,9 @@ would tell for long that moments are lost which the retention promises.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
-from pgbackup.core.health_facts import LastRun
+from pgbackup.core.health_facts import LastRun, Noticed
 from pgbackup.engines.expire.record import read_record
 from pgbackup.errors import CorruptObject
 from pgbackup.storage.base import ObjectStore
@@ -25,23 +25,22 @@ class VanishedBackups:
         self._store = store
         self._others_expire = others_expire
         self._known: tuple[str, ...] = ()
-        self._gone: dict[str, datetime] = {}
+        self._gone: dict[str, Noticed] = {}
 
-    def look(self, names: Iterable[str], verification: LastRun | None) -> tuple[str, ...]:
+    def look(self, names: Iterable[str], verification: LastRun | None, now: datetime) -> tuple[str, ...]:
         """What has vanished, until it is back, expiry accounts for it, or a later verification has found whole what is
-        left. Raises what the store raises."""
+        left; ``now`` by the clock of verifications. Raises what the store raises."""
         there = tuple(names)
         if self._known and not (self._others_expire and self._known[-1] in there):
-            now = datetime.now(UTC)
-            self._gone = {name: now for name in self._known if name not in there} | self._gone
+            noticed = Noticed(now, verification)
+            self._gone = {name: noticed for name in self._known if name not in there} | self._gone
         self._known = there
         if self._gone:
             accounted = self._removed_by_expiry().union(there)
-            whole = verification.finished if verification is not None and verification.ok else None
             self._gone = {
-                name: since
-                for name, since in self._gone.items()
-                if name not in accounted and not (whole is not None and whole > since)
+                name: noticed
+                for name, noticed in self._gone.items()
+                if name not in accounted and not noticed.is_ended_by(verification)
             }
         return tuple(self._gone)
 

@@ -145,6 +145,8 @@ def test_a_verification_that_never_came_is_overdue() -> None:
     assert keys(judged(green(), limits=limits)) == ["verify:overdue"]
     done = with_catalog(green_catalog(), verification=LastRun(minutes(50), ok=True))
     assert judged(done, limits=limits).verdict == "ok"
+    by_a_wrong_clock = with_catalog(green_catalog(), verification=LastRun(NOW + timedelta(days=365), ok=True))
+    assert keys(judged(by_a_wrong_clock, limits=limits)) == ["verify:overdue"], "not green for a year"
 
 
 def test_backups_that_are_gone_or_were_found_damaged_are_no_emergency_and_not_green() -> None:

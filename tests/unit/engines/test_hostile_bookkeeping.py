@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
+from pgbackup.core.health_facts import LastRun
 from pgbackup.engines.backup.intent import Intent
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.engines.presence.owner import Owner
@@ -14,7 +16,7 @@ from pgbackup.engines.restore.facts import Bookkeeping, read_bookkeeping
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
 from pgbackup.storage.memory import MemoryStore
-from pgbackup.supervisor.health_look import read_last_run
+from pgbackup.supervisor.health_look import read_last_run, write_last_run
 
 INFINITE = '{"pid": 1e400, "started": 1e400, "timeline": 1e400, "finished": "0001-01-01T00:00:00+14:00"}'
 HOSTILE = (
@@ -55,6 +57,17 @@ def test_documents_that_nobody_writes(data: bytes, key: str, look: Callable[[Mem
     store = MemoryStore()
     store.put(key, data)
     look(store)
+
+
+@pytest.mark.parametrize(
+    "change", [{"began": 5}, {"began": "2026-03-01"}, {"whole": ["base_1"]}, {"whole": {"base_1": 7}}]
+)
+def test_a_verification_that_nobody_records(change: dict[str, object]) -> None:
+    store = MemoryStore()
+    write_last_run(store, keys.VERIFICATION, LastRun(datetime.now(UTC), ok=True))
+    fields = json.loads(store.get(keys.VERIFICATION))
+    store.put(keys.VERIFICATION, json.dumps(fields | change).encode())
+    assert read_last_run(store, keys.VERIFICATION) is None
 
 
 @pytest.mark.parametrize(

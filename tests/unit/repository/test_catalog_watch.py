@@ -307,7 +307,25 @@ def test_what_was_replaced_is_named_until_it_was_read(large: MadeRepository) -> 
         watch.look(20.0 + look, moving=True)
     name = keys.backup_name(1, Lsn((5 << 20) + 40), 1 << 20)
     assert set(watch.replaced) == {wal, name}
+    assert watch.replacements == 2
+    large.store.put(wal, b"z")
+    for look in range(20):
+        watch.look(40.0 + look, moving=True)
+    assert set(watch.replaced) == {wal, name}
+    assert watch.replacements == 3, "the same once more"
     watch.forget_replaced(name)
+    assert watch.replaced == ()
+
+
+def test_a_replaced_backup_is_named_until_it_is_gone(large: MadeRepository) -> None:
+    watch = watching(large)
+    part = next(info.key for info in large.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
+    large.store.put(part, bytes(len(large.store.get(part))))
+    name = keys.backup_name(1, Lsn((5 << 20) + 40), 1 << 20)
+    watch.look(1.0, moving=True)
+    assert watch.replaced == (name,)
+    large.store.delete([keys.sentinel(name), *(info.key for info in large.store.list(keys.backup_folder(name)))])
+    watch.look(2.0, moving=True)
     assert watch.replaced == ()
 
 

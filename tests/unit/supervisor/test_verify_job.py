@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 
+from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.repository import keys
-from pgbackup.supervisor.health_look import read_last_run
+from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.supervisor.health_look import read_last_run, write_last_run
 from pgbackup.supervisor.verify_job import VerifyJob
 from tests.made_backup import FILES, MadeRepository
 from tests.made_wal import MadeWal
@@ -68,6 +70,45 @@ def test_damage_is_remembered_while_newer_backups_are_found_whole() -> None:
     run = read_last_run(made.store, keys.VERIFICATION)
     assert run is not None
     assert run.damaged == ()
+
+
+def test_what_was_found_whole_is_recorded_with_the_begin_of_reading_it() -> None:
+    made, wal = MadeRepository(), MadeWal()
+    made.claim()
+    for _ in range(4):
+        wal.filler(900_000)
+    made.wal(wal)
+    older = back_up(made, Lsn(wal.start + 100))
+    began = made.store.clock()
+    VerifyJob(made.store, made.codec).work(threading.Event())
+    first = read_last_run(made.store, keys.VERIFICATION)
+    assert first is not None
+    assert first.began is not None
+    assert began <= first.began <= first.finished
+    assert first.whole == {older: first.began}
+    newer = back_up(made, Lsn(wal.start + (1 << 20) + 100), minutes=60)
+    part = next(info.key for info in made.store.list(keys.tar_folder(newer)) if "part_001" in info.key)
+    data = made.store.get(part)
+    made.store.put(part, bytes(len(data)))
+    VerifyJob(made.store, made.codec).work(threading.Event())
+    second = read_last_run(made.store, keys.VERIFICATION)
+    assert second is not None
+    assert (second.whole, second.damaged) == ({older: first.began}, (newer,))
+    made.store.put(part, data)
+    VerifyJob(made.store, made.codec).work(threading.Event())
+    third = read_last_run(made.store, keys.VERIFICATION)
+    assert third is not None
+    assert third.whole == {older: first.began, newer: third.began}
+
+
+def test_a_verification_that_a_wrong_clock_put_into_the_future_is_due_again() -> None:
+    made = filled()
+    job = VerifyJob(made.store, made.codec)
+    now = datetime.now(UTC)
+    write_last_run(made.store, keys.VERIFICATION, LastRun(now, ok=True))
+    assert job.last_done() == now
+    write_last_run(made.store, keys.VERIFICATION, LastRun(now + timedelta(days=365), ok=True))
+    assert job.last_done() == read_catalog(made.store, made.codec).backups[0].finished
 
 
 def test_nothing_to_verify_is_no_damage() -> None:

@@ -160,7 +160,7 @@ def _vanished(view: RepositoryView) -> Iterator[Finding]:
         Severity.WARNING,
         f"base backups are gone that expiry did not remove: {', '.join(view.vanished[:_SHOWN])}{more}",
         "Find out who removed them: moments that only they lead to are lost. It is told until the next scheduled "
-        "verification has found whole what is left, or `pgbackup run` is started anew.",
+        "verification has found whole what is left, or `pgbackup run`, having told it, is started anew.",
         {"backups": len(view.vanished)},
     )
 

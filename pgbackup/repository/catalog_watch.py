@@ -187,11 +187,16 @@ class CatalogWatch:
         """cluster.json is written before the first byte; only what others wrote is without it.
 
         Alerts and the lease may come before: people are told as well of a server that has never answered, and a base
-        backup that is due takes the lease while the stream is not ready to claim the prefix.
+        backup that is due takes the lease while the stream is not ready to claim the prefix. Whoever holds that notes
+        the backups there are, which may be those of others.
         """
         infos, _ = self._store.list_level(keys.BOOKKEEPING)
         there = {info.key for info in infos}
-        if not any(_is_ours(backup) for backup in catalog.backups) and there <= {keys.ALERTS, keys.LEASE}:
+        if not any(_is_ours(backup) for backup in catalog.backups) and there <= {
+            keys.ALERTS,
+            keys.LEASE,
+            keys.SEEN_BACKUPS,
+        }:
             return ()
         return tuple(key for key in _OURS if key not in there)
 

@@ -30,6 +30,7 @@ GAPS = BOOKKEEPING + "gaps/"
 VERIFICATION = BOOKKEEPING + "verification.json"
 ALERTS = BOOKKEEPING + "alerts.json"
 EXPIRY = BOOKKEEPING + "expiry.json"
+SEEN_BACKUPS = BOOKKEEPING + "backups.json"
 
 _PIECE = re.compile(r"^([0-9A-F]{24})\.partial/([0-9A-F]{8})-([0-9A-F]{8})(?:\.([a-z0-9]+))?$")
 _OF_SEGMENT = re.compile(r"^([0-9A-F]{24})(?:[._/]|$)")

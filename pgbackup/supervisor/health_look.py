@@ -38,6 +38,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
+from pgbackup.supervisor.seen_backups import SeenBackups
 from pgbackup.supervisor.vanished_backups import VanishedBackups
 
 _log = logging.getLogger(__name__)
@@ -45,9 +46,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LookPorts:
-    """Where to look. ``lease`` is None for a command that is not the resident and calls nobody's writer another's;
-    ``limits`` say when a base backup is late, and those under way are looked at; ``others_expire``: something that
-    keeps no record of ours removes old backups."""
+    """Where to look. ``lease`` is None for a command that is not the resident: it writes nothing, and calls nobody's
+    writer another's; ``limits`` say when a base backup is late, and those under way are looked at; ``others_expire``:
+    something that keeps no record of ours removes old backups."""
 
     store: ObjectStore
     watch: CatalogWatch
@@ -69,7 +70,9 @@ class HealthLook:
         self._others = OtherWriterWatch(ports.lease) if ports.lease is not None else None
         self._other: OtherWriter | None = None
         self._had_backups = False
-        self._vanished = VanishedBackups(ports.store, others_expire=ports.others_expire)
+        self._vanished = VanishedBackups(
+            ports.store, SeenBackups(ports.store, ports.lease), others_expire=ports.others_expire
+        )
         self._replacements = 0
         self._replaced_at: Noticed | None = None
         self._verification: LastRun | None = None

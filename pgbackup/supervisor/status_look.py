@@ -26,7 +26,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
-from pgbackup.supervisor.from_settings import limits
+from pgbackup.supervisor.from_settings import Schedules, limits
 from pgbackup.supervisor.health_look import HealthLook, LookPorts
 from pgbackup.supervisor.slot_guard import SlotGuard
 from pgbackup.supervisor.status_snapshot import make_snapshot
@@ -58,7 +58,10 @@ def look_once(
     settings: Settings, store: ObjectStore, codec: Codec, open_session: Callable[[], Session]
 ) -> StatusSnapshot:
     """What the verdict is now. Parts that cannot be looked at are findings, not errors."""
-    ports = LookPorts(store, CatalogWatch(store, codec), open_session, limits=limits(settings))
+    others_expire = Schedules(settings).expire is None
+    ports = LookPorts(
+        store, CatalogWatch(store, codec), open_session, limits=limits(settings), others_expire=others_expire
+    )
     looking = HealthLook(ports, WalClock())
     guard = SlotGuard(open_session, settings.slot)
     for left in reversed(range(_LOOKS)):

@@ -1,18 +1,23 @@
 """Base backups that vanished: those that an earlier look has listed, a later one does not, and no expiry removed.
 
 What is left may be whole, and where nothing is left the base backup that is taken at once soon is; so nothing else
-would tell for long that moments are lost which the retention promises.
+would tell for long that moments are lost which the retention promises. The first look of a process compares with what
+the last process saw.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pgbackup.core.health_facts import LastRun, Noticed
 from pgbackup.engines.expire.record import read_record
 from pgbackup.errors import CorruptObject
 from pgbackup.storage.base import ObjectStore
+from pgbackup.supervisor.seen_backups import SeenBackups
+
+_TOLD_WITHIN = timedelta(minutes=5)
+"""Right after a start alerts wait a minute. One that is told is not told anew by the next process."""
 
 
 class VanishedBackups:
@@ -21,28 +26,44 @@ class VanishedBackups:
     ``others_expire``: expiry is left to something that keeps no record; then old backups may go, the newest may not.
     """
 
-    def __init__(self, store: ObjectStore, *, others_expire: bool = False) -> None:
+    def __init__(self, store: ObjectStore, seen: SeenBackups, *, others_expire: bool = False) -> None:
         self._store = store
+        self._seen = seen
         self._others_expire = others_expire
-        self._known: tuple[str, ...] = ()
+        self._known: tuple[str, ...] | None = None
         self._gone: dict[str, Noticed] = {}
 
     def look(self, names: Iterable[str], verification: LastRun | None, now: datetime) -> tuple[str, ...]:
         """What has vanished, until it is back, expiry accounts for it, or a later verification has found whole what is
         left; ``now`` by the clock of verifications. Raises what the store raises."""
         there = tuple(names)
-        if self._known and not (self._others_expire and self._known[-1] in there):
-            noticed = Noticed(now, verification)
-            self._gone = {name: noticed for name in self._known if name not in there} | self._gone
-        self._known = there
-        if self._gone:
+        missed = self._missed(self._known, there) if self._known is not None else self._missed_before(there)
+        gone = dict.fromkeys(missed, Noticed(now, verification)) | self._gone
+        if gone:
             accounted = self._removed_by_expiry().union(there)
-            self._gone = {
+            gone = {
                 name: noticed
-                for name, noticed in self._gone.items()
+                for name, noticed in gone.items()
                 if name not in accounted and not noticed.is_ended_by(verification)
             }
-        return tuple(self._gone)
+        self._known, self._gone = there, gone
+        # Behind those that are there: the newest that is known to be gone is what counts where others expire.
+        untold = (name for name, noticed in gone.items() if now - noticed.moment < _TOLD_WITHIN)
+        self._seen.write((*there, *untold))
+        return tuple(gone)
+
+    def _missed(self, known: tuple[str, ...], there: tuple[str, ...]) -> list[str]:
+        if known and self._others_expire and known[-1] in there:
+            return []
+        return [name for name in known if name not in there]
+
+    def _missed_before(self, there: tuple[str, ...]) -> list[str]:
+        """What has gone since the last process looked. Where others expire they may have removed all that it knew, the
+        oldest first, if there are new ones."""
+        known = self._seen.read()
+        if self._others_expire and there and not any(name in there for name in known):
+            return []
+        return self._missed(known, there)
 
     def _removed_by_expiry(self) -> frozenset[str]:
         """It writes down what is to go before that goes, and what went after it."""
@@ -50,4 +71,4 @@ class VanishedBackups:
             record = read_record(self._store)
         except CorruptObject:
             return frozenset()
-        return record.removing | record.last_removed if record is not None else frozenset()
+        return record.accounted if record is not None else frozenset()

@@ -203,6 +203,25 @@ def test_what_only_a_running_process_can_notice_is_in_status_as_well(
     resident.terminate()
 
 
+def test_a_backup_that_vanished_while_nothing_ran_is_told(server: ThrowawayServer, make_program: MakeProgram) -> None:
+    """By `status` at once, and by the process that is started next."""
+    program = make_program(server, **WATCHED)
+    resident = program.run()
+    program.wait_backups()
+    program("backup")
+    root = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://"))
+    seen = root / "pgbackup_005" / "backups.json"
+    wait_for(lambda: seen.exists() and len(json.loads(seen.read_bytes())["backups"]) == 2, resident.log)
+    resident.terminate()
+    oldest = min(root.glob("basebackups_005/*_backup_stop_sentinel.json"))
+    oldest.unlink()
+    keys_seen = {finding["key"] for finding in json.loads(program._ended("status", "--json").stdout)["findings"]}
+    assert "backup:vanished" in keys_seen
+    resident = program.run()
+    wait_for(lambda: "backup:vanished" in page(resident, "/status.json")[1], resident.log)
+    resident.terminate()
+
+
 def test_postgres_stopped_and_back(make_server: ServerFactory, make_program: MakeProgram, receiver: Receiver) -> None:
     server = make_server()
     program = make_program(server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook")

@@ -274,6 +274,14 @@ class _Execution:
             self._remover.remove(objects.history_objects(self._store, timeline))
         self._remover.remove(objects.mark_objects(self._store, self._plan.marks))
 
+    def _gone(self, there: frozenset[str]) -> tuple[str, ...]:
+        """What nobody need look for any more, though it be later that somebody compares with what there was."""
+        last = self._seen.record
+        if last is None:
+            return tuple(self._unsealed)
+        accepted = last.backups if self._request.accept_missing else frozenset()
+        return last.gone_after([*sorted(accepted - there), *self._unsealed], there)
+
     def _write_record(self, removing: set[str], when: datetime) -> None:
         catalog, last = self._seen.catalog, self._seen.record
         there = frozenset(b.name for b in catalog.backups if b.name not in self._unsealed)
@@ -288,5 +296,7 @@ class _Execution:
                 "bytes": removed.bytes,
                 "retained": removed.retained,
             }
-        record = ExpiryRecord(when, catalog.system_identifier, there, frozenset(removing), what)
+        record = ExpiryRecord(
+            when, catalog.system_identifier, there, frozenset(removing), what, self._gone(there | removing)
+        )
         self._store.put(keys.EXPIRY, record.encode())

@@ -7,7 +7,7 @@ tell a backup that expiry removed (perhaps interrupted) from one that vanished, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,11 +19,14 @@ from pgbackup.repository import keys
 from pgbackup.repository.json_object import JsonObject
 from pgbackup.storage.base import ObjectStore
 
+_MOST_GONE = 1000
+
 
 @dataclass(frozen=True)
 class ExpiryRecord:
     """``when``: the last expiry that came to its end. ``listing``: the backups there are; ``removing``: those of which
     something may be left. ``removed`` is for people: the names and numbers of the last expiry that removed something.
+    ``gone``: the backups that this and earlier expiries have removed or were told to accept as missing, newest last.
     """
 
     when: datetime
@@ -31,10 +34,21 @@ class ExpiryRecord:
     backups: frozenset[str]
     removing: frozenset[str] = frozenset()
     removed: Mapping[str, object] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
 
     @property
     def listing(self) -> LastListing:
         return LastListing(self.system_identifier, self.backups, self.removing)
+
+    @property
+    def accounted(self) -> frozenset[str]:
+        """The backups whose absence is no surprise."""
+        return self.removing | self.last_removed | frozenset(self.gone)
+
+    def gone_after(self, names: Iterable[str], there: Collection[str]) -> tuple[str, ...]:
+        """``gone`` with those that an expiry removed or accepted since; ``there``: the backups there are now."""
+        known = dict.fromkeys([*self.gone, *sorted(self.last_removed), *sorted(self.removing), *names])
+        return tuple(name for name in known if name not in there)[-_MOST_GONE:]
 
     @property
     def last_removed(self) -> frozenset[str]:
@@ -50,6 +64,7 @@ class ExpiryRecord:
             "backups": sorted(self.backups),
             "removing": sorted(self.removing),
             "removed": dict(self.removed),
+            "gone": list(self.gone),
         }
         return json.dumps(document).encode()
 
@@ -71,6 +86,7 @@ def read_record(store: ObjectStore) -> ExpiryRecord | None:
         frozenset(fields.texts("backups")),
         frozenset(fields.texts("removing")),
         removed if isinstance(removed, dict) else {},
+        tuple(fields.texts("gone")),
     )
 
 

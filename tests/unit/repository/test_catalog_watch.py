@@ -131,6 +131,7 @@ def test_alerts_and_a_lease_from_before_the_first_byte_prove_nothing_missing(mad
         made.store.delete([info.key])
     made.store.put(keys.ALERTS, b"{}")
     made.store.put(keys.LEASE, b"{}")
+    made.store.put(keys.SEEN_BACKUPS, b"{}")
     watch = watching(made)
     assert watch.missing_bookkeeping == ()
     made.store.put(keys.STATUS, b"{}")

@@ -14,6 +14,7 @@ from typing import Self
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 _SEGMENT_NAME = re.compile(r"[0-9A-F]{24}")
 _LOG_BYTES = 1 << 32
+_LOGS = 1 << 32
 MIB = 1 << 20
 MIN_SEGMENT_BYTES = MIB
 MAX_SEGMENT_BYTES = 1 << 30
@@ -62,6 +63,8 @@ class SegmentName:
         log, part = int(name[8:16], 16), int(name[16:], 16)
         if part >= per_log:
             raise ValueError(f"segment name {name} does not exist with {segment_bytes} byte segments")
+        if log * per_log + part == per_log * _LOGS - 1:
+            raise ValueError(f"segment {name} ends behind the last LSN")
         return cls(int(name[:8], 16), log * per_log + part, segment_bytes)
 
     @classmethod

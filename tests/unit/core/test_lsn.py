@@ -24,7 +24,7 @@ timelines = st.integers(min_value=1, max_value=(1 << 32) - 1)
 @st.composite
 def segments(draw: st.DrawFn) -> SegmentName:
     size = draw(sizes)
-    return SegmentName(draw(timelines), draw(st.integers(min_value=0, max_value=((1 << 64) // size) - 1)), size)
+    return SegmentName(draw(timelines), draw(st.integers(min_value=0, max_value=((1 << 64) // size) - 2)), size)
 
 
 @given(lsns)
@@ -127,6 +127,9 @@ def test_segment_number(name: str, size: int, number: int) -> None:
         ("000000010000000000000040", 64 * MIB),
         ("000000010000000000000004", 1024 * MIB),
         ("000000010000000000001000", MIB),
+        ("00000001FFFFFFFF000000FF", 16 * MIB),
+        ("00000001FFFFFFFF00000003", 1024 * MIB),
+        ("00000001FFFFFFFF00000FFF", MIB),
     ],
 )
 def test_segment_parse_refuses(name: str, size: int) -> None:

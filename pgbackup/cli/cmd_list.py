@@ -76,7 +76,7 @@ def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
         rows.append(
             (
                 backup.name, time_text(backup.started, zone), time_text(backup.finished, zone), backup.pg_major or "-",
-                backup.timeline, backup.start_lsn, backup.stop_lsn, size_text(backup.raw_bytes),
+                backup.timeline, backup.start_lsn or "-", backup.stop_lsn or "-", size_text(backup.raw_bytes),
                 size_text(backup.stored_bytes) if backup.stored_bytes else "-",  # WAL-E does not say it
                 backup.engine, "permanent" if backup.permanent else "-",
                 backup.label or "-", f"no: {problem}" if problem else "yes",

@@ -127,6 +127,13 @@ class Catalog:
         """Why a delta cannot be restored for what it builds on; empty when it can, and for full backups."""
         return why_broken(backup, self.backup)
 
+    def why_misplaced(self, backup: Backup) -> str:
+        """Why a backup cannot be of the timeline that it is named for; empty when nothing speaks against it."""
+        begin = self.history(backup.timeline).begin
+        if not 0 < backup.start_lsn < begin:
+            return ""
+        return f"it began at {backup.start_lsn}, before its timeline {backup.timeline} did, at {begin}"
+
     def reach(self, backup: Backup, timeline: int) -> Reach | None:
         """How far WAL goes without a hole from a backup's start along the path of ``timeline``.
 
@@ -181,6 +188,8 @@ class Catalog:
             return why
         if self.lacks_history(backup.timeline):
             return f"{history_name(backup.timeline)} is missing or damaged"
+        if why := self.why_misplaced(backup):
+            return why
         missing = self.missing(backup.start_lsn, backup.stop_lsn, self.history(backup.timeline))
         if missing:
             return f"WAL segment {missing[0]} is missing{self.why_missing(missing[0])}"

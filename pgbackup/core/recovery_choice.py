@@ -10,6 +10,7 @@ from pgbackup.core.catalog import Catalog, TimeMark
 from pgbackup.core.lsn import Lsn
 from pgbackup.core.recovery_path import is_on
 from pgbackup.core.recovery_refusals import no_such_backup, unusable
+from pgbackup.core.retention_policy import time_of
 from pgbackup.core.time_marks import by_position, fitting
 from pgbackup.core.timeline import TimelineHistory
 
@@ -31,7 +32,7 @@ def chosen_by_name(catalog: Catalog, name: str | None) -> Backup | None:
 
 def whole_problem(catalog: Catalog, backup: Backup) -> str:
     """Why a backup cannot be restored at all; damaged pages are no reason when the operator insists on it."""
-    return backup.problem or catalog.why_chain_broken(backup)
+    return backup.problem or catalog.why_chain_broken(backup) or catalog.why_misplaced(backup)
 
 
 def why_left_out(catalog: Catalog, backup: Backup) -> str:
@@ -52,20 +53,27 @@ def candidates(catalog: Catalog, history: TimelineHistory, by_name: Backup | Non
 
 
 def left_out(catalog: Catalog, history: TimelineHistory, than: Backup) -> list[tuple[Backup, str]]:
-    """Backups on the path that are newer than the chosen one but cannot be used, with the reason."""
-    return [
-        (b, why)
-        for b in catalog.backups
-        if is_on(b, history)
-        and b.stop_lsn > than.stop_lsn
-        and (why := why_left_out(catalog, b) or catalog.why_not_restorable(b))
-    ]
+    """Backups on the path that are newer than the chosen one but cannot be used, with the reason.
+
+    One whose documents do not say where it lies is newer by time, and on the path unless its timeline leads elsewhere.
+    """
+    found = []
+    for backup in catalog.backups:
+        if backup.stop_lsn:
+            is_meant = is_on(backup, history) and backup.stop_lsn > than.stop_lsn
+        else:
+            may_be_on = history.includes(backup.timeline) or catalog.lacks_history(backup.timeline)
+            is_meant = may_be_on and time_of(backup) > time_of(than)
+        if is_meant and (why := why_left_out(catalog, backup) or catalog.why_not_restorable(backup)):
+            found.append((backup, why))
+    return found
 
 
 def later_tablespaces(catalog: Catalog, history: TimelineHistory, chosen: Backup, end: Lsn) -> tuple[Tablespace, ...]:
     """Tablespaces that a recovery from a backup to ``end`` creates, as newer backups on the path show."""
     known = {tablespace.oid for tablespace in chosen.tablespaces}
-    newer = [b for b in catalog.backups if is_on(b, history) and chosen.stop_lsn <= b.start_lsn and b.stop_lsn <= end]
+    on_path = (b for b in catalog.backups if is_on(b, history) and chosen.stop_lsn <= b.start_lsn)
+    newer = [b for b in on_path if max(b.start_lsn, b.stop_lsn) <= end]
     found = {t.oid: t for b in newer for t in b.tablespaces if t.oid not in known and t.location.startswith("/")}
     return tuple(found[oid] for oid in sorted(found))
 

@@ -15,6 +15,7 @@ from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.clusters import clusters_of
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.recovery_refusals import all_unusable
 from pgbackup.core.timeline import TimelineHistory, history_name
 from pgbackup.errors import RestoreError
 
@@ -106,6 +107,8 @@ def choose_history(
     with_wal = [t for t in catalog.leaf_timelines() if _has_wal(catalog, t)]
     with_wal.sort(key=lambda t: (clusters.of_timeline(catalog, t), t), reverse=True)
     wanted = [t for t in (default_timeline,) if t in with_wal] + with_wal
+    if not wanted and catalog.backups:
+        raise all_unusable(catalog)
     if not wanted:
         raise RestoreError("the repository holds no backup and no WAL", hint="Check PGBACKUP_REPOSITORY.")
     for candidate in wanted:
@@ -170,10 +173,12 @@ def _branch(catalog: Catalog, timeline: int) -> Branch:
 
 
 def _has_wal(catalog: Catalog, timeline: int) -> bool:
+    """Whether anything can be recovered along a timeline, or could with what is missing of it. Of a damaged backup not
+    even the timeline is certain."""
     return bool(
         catalog.segments.get(timeline)
         or any(segment.timeline == timeline for segment in catalog.tails)
-        or any(backup.timeline == timeline for backup in catalog.backups)
+        or any(backup.timeline == timeline and not backup.problem for backup in catalog.backups)
     )
 
 

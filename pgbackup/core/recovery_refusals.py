@@ -12,6 +12,7 @@ from pgbackup.core.timeline import TimelineHistory
 from pgbackup.errors import RestoreError
 
 _RANGES_SHOWN = 4
+_UNUSABLE_SHOWN = 2
 
 
 def what_could_succeed(catalog: Catalog) -> str:
@@ -39,16 +40,28 @@ def unusable(backup: Backup, problem: str) -> RestoreError:
 def no_backup(catalog: Catalog, history: TimelineHistory) -> RestoreError:
     return RestoreError(
         f"no restorable backup is on the path of timeline {history.timeline}",
-        detail=what_could_succeed(catalog),
+        detail="; ".join([*_unusable_ones(catalog), what_could_succeed(catalog)]),
         hint=_LIST,
     )
+
+
+def all_unusable(catalog: Catalog) -> RestoreError:
+    return RestoreError(
+        "no backup of the repository can be restored", detail="; ".join(_unusable_ones(catalog)), hint=_LIST
+    )
+
+
+def _unusable_ones(catalog: Catalog) -> list[str]:
+    """The newest backups that cannot be restored for what they are, with the reason."""
+    damaged = [backup for backup in catalog.backups if backup.problem]
+    return [f"{backup.name} cannot be used: {backup.problem}" for backup in damaged[-_UNUSABLE_SHOWN:]]
 
 
 def before_backup(catalog: Catalog, target: Target, first: Backup) -> RestoreError:
     first_end = f"{first.name} ended at {time_text(first.finished)}, LSN {first.stop_lsn}"
     return RestoreError(
         f"{target} lies before the end of the first backup that could be used",
-        detail=f"{first_end}; {what_could_succeed(catalog)}",
+        detail="; ".join([first_end, *_unusable_ones(catalog), what_could_succeed(catalog)]),
         hint="Choose a later target, or another --timeline or --backup.",
     )
 

@@ -83,10 +83,19 @@ def first_segment(backup: Backup, segment_bytes: int) -> int | None:
 
 
 def _own_spans(catalog: Catalog, backup: Backup) -> list[Span]:
-    """The WAL from a backup's start to its stop, on its own path."""
-    first, stop = backup.start_lsn // catalog.segment_bytes, max(backup.stop_lsn, backup.start_lsn + 1)
-    end = (stop - 1) // catalog.segment_bytes + 1
-    return _along(catalog.history(backup.timeline), first, end, catalog.segment_bytes, f"{backup.name} needs it")
+    """The WAL from a backup's start to its stop, on its own path.
+
+    Of one whose stop is not known, for its documents are damaged, to the begin of the next one, should they be mended.
+    """
+    size = catalog.segment_bytes
+    first = first_segment(backup, size)
+    if first is None:
+        return []
+    end = (backup.stop_lsn - 1) // size + 1
+    if not backup.stop_lsn:
+        later = (b.start_lsn // size for b in catalog.backups)
+        end = min((number for number in later if number > first), default=first) + 1
+    return _along(catalog.history(backup.timeline), first, end, size, f"{backup.name} needs it")
 
 
 def _onward(catalog: Catalog, timeline: int, position: Lsn, first: int, reason: str) -> list[Span]:

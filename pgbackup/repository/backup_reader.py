@@ -2,10 +2,10 @@
 
 The name says whose it is: ``base_<segment>`` is a full backup, ``_D_<parent's segment>`` behind it makes it a delta of
 WAL-G, eight digits at the end are WAL-E's offset. metadata.json is the truth where it exists (permanence is kept only
-there), but our own sentinel holds a checksum and comes first; WAL-E has none, and its sentinel knows neither times nor
-LSNs: they come from the name and the sentinel's age.
+there), but our own sentinel holds a checksum and comes first; WAL-E has none, and its sentinel knows no times: they
+come from the sentinel's age. Where a backup begins and ends is read by backup_place.
 
-A backup whose documents cannot be read is still listed, with its problem.
+A backup whose documents cannot be read is still listed, with its problem, and as permanent as far as they say so.
 """
 
 from __future__ import annotations
@@ -18,16 +18,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgbackup.core.backup import OID, Backup, Tablespace
-from pgbackup.core.lsn import (
-    DEFAULT_SEGMENT_BYTES,
-    MAX_SEGMENT_BYTES,
-    MIN_SEGMENT_BYTES,
-    Lsn,
-    SegmentName,
-    check_segment_bytes,
-)
+from pgbackup.core.lsn import DEFAULT_SEGMENT_BYTES, Lsn, check_segment_bytes
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
+from pgbackup.repository.backup_place import Place, documented_place, is_while_offline, wal_e_place
 from pgbackup.repository.codec import is_readable
 from pgbackup.repository.codec_lzop import HINT
 from pgbackup.repository.documents import EXTRAS_KEY, SEALED_FORMAT, is_as_sealed
@@ -35,7 +29,6 @@ from pgbackup.repository.json_object import JsonObject
 
 _NAME = re.compile(r"base_([0-9A-F]{24})(?:_D_([0-9A-F]{24}))?(_[0-9A-F]{8})?")
 _VERSION = re.compile(r"PostgreSQL (\d{1,2})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?")
-_OFFSET = re.compile(r"[0-9]{1,10}")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WAL_E_EXTENSION = "lzo"
 _OLDEST_VERSION = 130000
@@ -59,23 +52,49 @@ def is_wal_e(name: str) -> bool:
 
 
 def read_backup(
-    name: str, modified: datetime, sentinel: bytes, metadata: bytes | None, version_text: str = ""
+    name: str,
+    modified: datetime,
+    sentinel: bytes,
+    metadata: bytes | None,
+    version_text: str = "",
+    *,
+    wal_e_segment_bytes: int = DEFAULT_SEGMENT_BYTES,
 ) -> ReadBackup:
     """The backup that the documents describe; ``modified``: the sentinel's age. Never raises for what they hold.
 
-    ``version_text``: WAL-E's extended_version.txt, what the server said of its version.
+    ``version_text``: WAL-E's extended_version.txt, what the server said of its version. WAL-E does not note the size of
+    segments, so somebody else has to say it.
     """
     try:
-        return _read(name, modified, sentinel, metadata, version_text)
+        return _read(name, modified, sentinel, metadata, version_text, wal_e_segment_bytes)
     except CorruptObject as exc:
-        return ReadBackup(unreadable_backup(name, modified, str(exc)), None)
+        return ReadBackup(unreadable_backup(name, modified, str(exc), sentinel, metadata), None)
 
 
-def unreadable_backup(name: str, modified: datetime, problem: str) -> Backup:
+def unreadable_backup(
+    name: str, modified: datetime, problem: str, sentinel: bytes | None, metadata: bytes | None
+) -> Backup:
     """A backup whose documents cannot be read: listed, with the reason, and never restored."""
     match = _NAME.fullmatch(name)
     timeline, zero = int(match[1][:8], 16) if match else 0, Lsn(0)
-    return Backup(name, timeline, zero, zero, _EPOCH, _EPOCH, modified, 0, 0, 0, 0, "unknown", problem=problem)
+    return Backup(
+        name, timeline, zero, zero, _EPOCH, _EPOCH, modified, 0, 0, 0, 0, "unknown",
+        permanent=_may_be_permanent(name, sentinel, metadata), problem=problem,
+    )  # fmt: skip
+
+
+def _may_be_permanent(name: str, sentinel: bytes | None, metadata: bytes | None) -> bool:
+    """Whether the documents say that a backup is to stay, as far as they can be read; damaged metadata.json says so."""
+    try:
+        known = JsonObject.parse(keys.metadata(name), metadata).flag("is_permanent") if metadata is not None else None
+    except CorruptObject:
+        return True
+    if known is not None or sentinel is None:
+        return known or False
+    try:
+        return JsonObject.parse(keys.sentinel(name), sentinel).flag("IsPermanent") or False
+    except CorruptObject:
+        return False
 
 
 def extras_of(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,17 +104,20 @@ def extras_of(document: Mapping[str, Any]) -> dict[str, Any]:
     return extras if isinstance(extras, dict) else {}
 
 
-def _read(name: str, modified: datetime, sentinel: bytes, metadata: bytes | None, version_text: str) -> ReadBackup:
+def _read(
+    name: str, modified: datetime, sentinel: bytes, metadata: bytes | None, version_text: str, wal_e_segment_bytes: int
+) -> ReadBackup:
     match = _NAME.fullmatch(name)
     if match is None:
         raise CorruptObject(keys.sentinel(name), "its name is not a backup's")
     seal = JsonObject.parse(keys.sentinel(name), sentinel)
     details, is_damaged = _metadata(name, metadata)
     extras = _extras(name, seal) or _extras(name, details)
-    _check_seal(name, sentinel, seal, extras)
+    is_vouched = _check_seal(name, sentinel, seal, extras)
     documents = _Documents(name, match, seal, details, extras, version_text)
-    backup = documents.backup(modified, permanent=is_damaged or documents.permanent())
-    return ReadBackup(backup, documents.proven_segment_bytes())
+    place = documents.place(wal_e_segment_bytes, is_vouched=is_vouched)
+    backup = documents.backup(modified, place, permanent=is_damaged or documents.permanent())
+    return ReadBackup(backup, place.segment_bytes)
 
 
 def _metadata(name: str, data: bytes | None) -> tuple[JsonObject, bool]:
@@ -116,13 +138,15 @@ def _extras(name: str, document: JsonObject) -> JsonObject | None:
     return JsonObject(keys.sentinel(name), extras) if isinstance(extras, dict) else None
 
 
-def _check_seal(name: str, sentinel: bytes, seal: JsonObject, extras: JsonObject | None) -> None:
-    """Raises CorruptObject for a sentinel of ours that is not as it was written, though it may still be read."""
+def _check_seal(name: str, sentinel: bytes, seal: JsonObject, extras: JsonObject | None) -> bool:
+    """Whether a sentinel has proven to be as it was written. Raises CorruptObject for one of ours that is not, though
+    it may still be read."""
     own = _extras(name, seal)
     checksum = own.text("sha256") if own is not None else ""
     is_ours = extras is not None and (extras.integer("format") or 0) >= SEALED_FORMAT
     if (is_ours or checksum) and not is_as_sealed(sentinel, checksum):
         raise CorruptObject(keys.sentinel(name), "it is not as it was written: its checksum is another")
+    return bool(checksum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,19 +160,17 @@ class _Documents:
     extras: JsonObject | None
     version_text: str
 
-    def backup(self, modified: datetime, *, permanent: bool) -> Backup:
+    def backup(self, modified: datetime, place: Place, *, permanent: bool) -> Backup:
         seal, details = self.seal, self.details
-        segment = self._segment()
         finished = self._moment("FinishTime", "finish_time") or modified
         extras = self.extras or JsonObject(self.name, {})
         corrupt = extras.value("corrupt_files")
-        start, stop = self._start(segment), self._stop(segment)
-        problem, needs = self._unreadable_here() or (self._problem(start, stop), "")
+        problem, needs = self._unreadable_here() or (self._lacks_parent() or place.problem, "")
         return Backup(
             name=self.name,
             timeline=int(self.match[1][:8], 16),
-            start_lsn=start,
-            stop_lsn=stop,
+            start_lsn=place.start,
+            stop_lsn=place.stop,
             started=self._moment("StartTime", "start_time") or finished,
             finished=finished,
             modified=modified,
@@ -184,18 +206,12 @@ class _Documents:
             return None
         if not is_readable(_WAL_E_EXTENSION):
             return "WAL-E's lzop objects need a library that is not installed", HINT
-        if self._begins_where_it_ends():
+        if is_while_offline(self.match[1], self._offset(), self.seal):
             return (
                 "it was taken with --while-offline, and WAL-E names such backups wrongly, so its WAL is not known",
                 _BY_HAND,
             )
         return None
-
-    def _begins_where_it_ends(self) -> bool:
-        """Whether WAL-E noted one place twice, as far as it can be read: no backup of a running server does."""
-        offset = self.seal.text("wal_segment_offset_backup_stop")
-        is_same = offset == (self.match[3] or "")[1:] or not _OFFSET.fullmatch(offset)
-        return is_same and self.seal.text("wal_segment_backup_stop") == self.match[1]
 
     def _label(self) -> str:
         """Part of our user data; that of WAL-G's backups may be anything, and holds it where the engine took them."""
@@ -224,78 +240,26 @@ class _Documents:
         known = self.details.flag("is_permanent")
         return known if known is not None else self.seal.flag("IsPermanent") or False
 
-    def proven_segment_bytes(self) -> int | None:
-        """The segment size: our own documents name it, WAL-G's prove it by name and start LSN."""
-        if self.extras is not None and (size := self.extras.integer("segment_bytes")) is not None:
-            try:
-                return check_segment_bytes(size)
-            except ValueError as exc:
-                raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
-        lsn = self._start_lsn()
-        if lsn is None:
-            return None
-        fitting = [size for size in _sizes() if self._is_named_for(lsn, size)]
-        return fitting[0] if len(fitting) == 1 else None
-
-    def _is_named_for(self, lsn: int, size: int) -> bool:
-        """Whether the name is the segment of an LSN; WAL-G on a standby names the one of the byte before."""
-        timeline = int(self.match[1][:8], 16)
-        return any(str(SegmentName.containing(timeline, at, size)) == self.match[1] for at in (lsn, max(lsn - 1, 0)))
-
-    def _segment(self) -> SegmentName | None:
-        lsn = self._start_lsn()
-        size = self.proven_segment_bytes() or DEFAULT_SEGMENT_BYTES
+    def place(self, wal_e_segment_bytes: int, *, is_vouched: bool) -> Place:
+        """Where it begins and ends."""
+        if self._engine() == "wal-e":
+            return wal_e_place(self.match[1], self._offset(), self.seal, wal_e_segment_bytes)
+        claimed = self.extras.integer("segment_bytes") if self.extras is not None else None
         try:
-            return SegmentName.parse(self.match[1], size)
-        except ValueError as exc:
-            if lsn is not None:
-                return None
-            raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
-
-    def _start_lsn(self) -> int | None:
-        found = self.seal.integer("LSN")
-        return found if found is not None else self.details.integer("start_lsn")
-
-    def _stop_lsn(self) -> int | None:
-        found = self.seal.integer("FinishLSN")
-        return found if found is not None else self.details.integer("finish_lsn")
-
-    def _start(self, segment: SegmentName | None) -> Lsn:
-        lsn = self._start_lsn()
-        if lsn is not None or segment is None:
-            return Lsn(lsn or 0)
-        offset = _wal_e_offset((self.match[3] or "_0")[1:], segment)
-        return Lsn(segment.start + (offset or 0))
-
-    def _stop(self, segment: SegmentName | None) -> Lsn:
-        stop = self._stop_lsn()
-        if stop is not None:
-            return Lsn(stop)
-        last = self._wal_e_last()
-        if segment is None or last is None:
-            return self._lsn(segment.start + segment.segment_bytes) if segment is not None else Lsn(0)
-        # Of a segment's end the server names the segment that ends there, and 0 as the place in it.
-        offset = _wal_e_offset(self.seal.text("wal_segment_offset_backup_stop"), last)
-        return self._lsn(last.start + (offset or last.segment_bytes))
-
-    def _lsn(self, value: int) -> Lsn:
-        try:
-            return Lsn(value)
+            claimed = check_segment_bytes(claimed) if claimed is not None else None
         except ValueError as exc:
             raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
+        return documented_place(self.match[1], self.seal, self.details, claimed_bytes=claimed, is_vouched=is_vouched)
 
-    def _wal_e_last(self) -> SegmentName | None:
-        """The last segment that a backup of WAL-E needs; None when its sentinel does not say it."""
-        name = self.seal.text("wal_segment_backup_stop")
-        try:
-            return SegmentName.parse(name, self.proven_segment_bytes() or DEFAULT_SEGMENT_BYTES) if name else None
-        except ValueError as exc:
-            raise CorruptObject(keys.sentinel(self.name), str(exc)) from exc
+    def _offset(self) -> str:
+        """WAL-E's in the name."""
+        return (self.match[3] or "")[1:]
 
     def _engine(self) -> str:
         if self.extras is not None:
             return "pgbackup"
-        return "wal-e" if self.match[3] is not None and self._start_lsn() is None else "wal-g"
+        has_start = self.seal.value("LSN") is not None or self.details.value("start_lsn") is not None
+        return "wal-g" if has_start or self.match[3] is None else "wal-e"
 
     def _tablespaces(self) -> tuple[Tablespace, ...]:
         spec = self.seal.child("Spec")
@@ -309,32 +273,9 @@ class _Documents:
             found.append(Tablespace(int(name), entry.text("loc").rstrip("/") or "/"))
         return tuple(found)
 
-    def _is_named_for_its_start(self) -> bool:
-        """Whether the name is that of the segment in which it began: for some segment size, if the size is not said."""
-        lsn, size = self._start_lsn(), self.proven_segment_bytes()
-        return lsn is None or any(self._is_named_for(lsn, each) for each in ([size] if size else _sizes()))
-
-    def _problem(self, start: Lsn, stop: Lsn) -> str:
-        if self._engine() == "wal-e":
-            return self._wal_e_problem(start, stop)
+    def _lacks_parent(self) -> str:
         if self.match[2] is not None and not self.seal.text("DeltaFrom"):
             return "its name is a delta's, and its sentinel does not say of which backup"
-        if self._start_lsn() is None:
-            return "its documents do not say at which LSN it began"
-        if self._stop_lsn() is None:
-            return "its documents do not say at which LSN it ended"
-        if not self._is_named_for_its_start():
-            return f"its documents say that it began at {start}, which is not in the segment that it is named for"
-        if stop < start:
-            return f"its documents say that it began at {start} and ended at {stop}"
-        return ""
-
-    def _wal_e_problem(self, start: Lsn, stop: Lsn) -> str:
-        last = self._wal_e_last()
-        if last is None:
-            return "its sentinel does not say in which segment it ended"
-        if last.timeline != int(self.match[1][:8], 16) or stop <= start:
-            return f"it began in segment {self.match[1]}, and its sentinel says that it ended in {last}"
         return ""
 
 
@@ -344,15 +285,6 @@ def _one_short_line(text: str) -> str:
     return line if len(line) <= _LABEL_CHARACTERS else f"{line[: _LABEL_CHARACTERS - 3]}..."
 
 
-def _sizes() -> list[int]:
-    """Every wal_segment_size that there is."""
-    size, sizes = MIN_SEGMENT_BYTES, []
-    while size <= MAX_SEGMENT_BYTES:
-        sizes.append(size)
-        size *= 2
-    return sizes
-
-
 def _version(text: str) -> int:
     """``server_version_num`` of what ``SELECT version()`` says: 140002 for "PostgreSQL 14.2 on ...", 90624 for 9.6."""
     match = _VERSION.match(text)
@@ -360,9 +292,3 @@ def _version(text: str) -> int:
         return 0
     first, second, third = (int(part or 0) for part in match.groups())
     return first * 10000 + second if first >= 10 else first * 10000 + second * 100 + third
-
-
-def _wal_e_offset(text: str, segment: SegmentName) -> int | None:
-    """WAL-E pads the offset in the segment with zeros, and writes it in decimal; None for what is no such place."""
-    offset = int(text) if _OFFSET.fullmatch(text) else segment.segment_bytes
-    return offset if offset < segment.segment_bytes else None

@@ -66,13 +66,20 @@ class CatalogReader:
         self._sentinels: dict[tuple[str, str], bytes] = {}
         self._histories: dict[str, TimelineHistory] = {}
         self._versions: dict[str, str] = {}
+        self._segment_bytes = DEFAULT_SEGMENT_BYTES
 
     def read(self, *, with_marks: bool = True, needs_bookkeeping: bool = True) -> Catalog:
         """Everything the repository holds now. Raises what the store raises, and CorruptObject for bookkeeping that is
         needed and cannot be read."""
         cluster = self._bookkeeping(read_cluster, None, needed=needs_bookkeeping)
+        if cluster is not None:
+            self._segment_bytes = cluster.segment_bytes
         read = self._read_backups()
         segment_bytes = cluster.segment_bytes if cluster else _segment_bytes(read)
+        if segment_bytes != self._segment_bytes:
+            # WAL-E's names of segments mean other positions then.
+            self._segment_bytes = segment_bytes
+            read = self._read_backups()
         wal = read_wal_listing(self._store.list(keys.WAL), segment_bytes)
         return Catalog(
             segment_bytes=segment_bytes,
@@ -145,23 +152,34 @@ class CatalogReader:
     def _read_backup(self, info: ObjectInfo) -> ReadBackup | None:
         """None for a backup that was deleted meanwhile."""
         name = info.key.removeprefix(keys.BASEBACKUPS).removesuffix(keys.SENTINEL_SUFFIX)
+        metadata = self._metadata(name)
         try:
             sentinel = self._sentinel(info)
         except ObjectMissing:
             return None
         except CorruptObject as exc:
-            return ReadBackup(unreadable_backup(name, info.modified, str(exc)), None)
-        try:
-            metadata: bytes | None = fetch_metadata(self._store, name)
-        except ObjectMissing:
-            metadata = None
-        except CorruptObject as exc:
-            _log.warning("%s", exc)
-            metadata = b""
-        found = read_backup(name, info.modified, sentinel, metadata, self._version_text(name))
+            return ReadBackup(unreadable_backup(name, info.modified, str(exc), None, metadata), None)
+        found = read_backup(
+            name,
+            info.modified,
+            sentinel,
+            metadata,
+            self._version_text(name),
+            wal_e_segment_bytes=self._segment_bytes,
+        )
         if found.backup.problem:
             _log.debug("backup %s cannot be restored: %s", name, found.backup.problem)
         return found
+
+    def _metadata(self, name: str) -> bytes | None:
+        """None where there is none; empty, and so damaged, where it is too large to be one."""
+        try:
+            return fetch_metadata(self._store, name)
+        except ObjectMissing:
+            return None
+        except CorruptObject as exc:
+            _log.warning("%s", exc)
+            return b""
 
     def _sentinel(self, info: ObjectInfo) -> bytes:
         at = info.key, info.etag

@@ -106,7 +106,7 @@ def _check_backup(key: str, reader: ManifestReader, backup: Backup) -> None:
         raise CorruptObject(key, f"it is of another cluster, {reader.system_identifier}")
     if reader.wal_ranges:
         start, end = min(r.start for r in reader.wal_ranges), max(r.end for r in reader.wal_ranges)
-        if (start, end) != (backup.start_lsn, backup.stop_lsn):
+        if backup.stop_lsn and (start, end) != (backup.start_lsn, backup.stop_lsn):
             raise CorruptObject(
                 key, f"it is of a backup from {start} to {end} instead of {backup.start_lsn} to {backup.stop_lsn}"
             )

@@ -61,8 +61,8 @@ def _verify(
     workers: Workers,
 ) -> VerifyReport:
     findings = Findings()
-    if backup.problem:
-        findings.add("damaged", keys.sentinel(backup.name), backup.problem)
+    if problem := backup.problem or catalog.why_misplaced(backup):
+        findings.add("damaged", keys.sentinel(backup.name), problem)
     findings.count(objects=1)
     _check_files(store, codec, catalog, backup, findings, workers, progress)
     checked: tuple[CheckedWal, ...] = ()

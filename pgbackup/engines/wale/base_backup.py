@@ -259,6 +259,8 @@ def _new_backup(how: ToolBackup, store: ObjectStore, before: dict[str, object], 
             detail=f"backup {backup.name} is of {backup.system_identifier}, the server is {facts.system_identifier}",
             hint="See that the tool reaches the same server: PGBACKUP_DSN and PGBACKUP_PGDATA.",
         )
+    if not backup.stop_lsn:
+        raise BackupError(f"where backup {backup.name} ended is not known", detail=backup.problem)
     if backup.stop_lsn < facts.flush_lsn and not facts.in_recovery:
         raise BackupError(
             f"backup {backup.name} ended at {backup.stop_lsn}, before it began",

@@ -116,6 +116,16 @@ def test_an_unreadable_backup_is_as_old_as_its_seal() -> None:
     assert made.removed == ()
 
 
+def test_a_permanent_backup_whose_stop_is_not_known_keeps_wal_to_the_next_one() -> None:
+    """Its documents may be mended, and the next begins after it had ended."""
+    backups = daily(4)
+    for unknown in ({}, {"start_lsn": Lsn(0)}):
+        damaged = replace(backups[0], stop_lsn=Lsn(0), problem="damaged", permanent=True, **unknown)
+        made = plan(catalog([damaged, *backups[1:]], {1: range(5, 60)}))
+        assert made.removed == tuple(backups[1:3])
+        assert wal(made) == [(1, 5, 9), (1, 21, 39)]
+
+
 def test_deltas_keep_what_they_build_on_and_go_before_it() -> None:
     full, delta, last = daily(3)
     delta = replace(delta, delta_of=full.name)

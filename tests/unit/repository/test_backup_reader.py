@@ -171,10 +171,10 @@ def test_one_of_wal_e_within_one_segment() -> None:
     [
         (None, "does not say in which segment it ended"),
         ("", "does not say in which segment it ended"),
-        ("00000001000000000000000", "not a WAL segment name"),
-        ("000000010000000000000005", "ended in 000000010000000000000005"),
-        ("000000020000000000000007", "ended in 000000020000000000000007"),
-        ("00000001FFFFFFFF000000FF", "LSN out of range"),
+        ("00000001000000000000000", "ended in '00000001000000000000000'"),
+        ("000000010000000000000005", "ended in '000000010000000000000005'"),
+        ("000000020000000000000007", "ended in '000000020000000000000007'"),
+        ("00000001FFFFFFFF000000FF", "ended in '00000001FFFFFFFF000000FF'"),
     ],
 )
 def test_one_of_wal_e_whose_end_is_not_known(segment: str | None, said: str) -> None:
@@ -190,6 +190,81 @@ def test_wal_e_needs_its_first_segment_whatever_the_name_says(offset: str) -> No
 def test_a_sentinel_that_belongs_to_another_backup(lsn: str) -> None:
     moved = {"LSN": int(Lsn.parse(lsn)), "FinishLSN": int(Lsn.parse(lsn)) + 200}
     assert "not in the segment that it is named for" in read(WAL_G_SENTINEL | moved).backup.problem
+
+
+STOP = WAL_G_SENTINEL["FinishLSN"]
+
+
+@pytest.mark.parametrize(
+    ("sentinel", "metadata", "said"),
+    [
+        ({}, {"finish_lsn": STOP + 8}, "its sentinel says that it ended at 0/6000100, its metadata.json at 0/6000108"),
+        ({"FinishLSN": 5}, None, "it began at 0/6000028 and ended at 0/5, which cannot be"),
+        ({"FinishLSN": STOP + (1 << 51)}, None, "ended at 80000/6000100, which cannot be"),
+        ({"FinishLSN": (1 << 64) - 1}, {"finish_lsn": (1 << 64) - 1}, "ended at FFFFFFFF/FFFFFFFF, which cannot be"),
+        ({"FinishLSN": None}, None, "do not say at which LSN it ended"),
+    ],
+)
+def test_a_stop_that_cannot_be(sentinel: dict[str, Any], metadata: dict[str, Any] | None, said: str) -> None:
+    """It counts as not known, so that nothing is ordered by it."""
+    backup = read(WAL_G_SENTINEL | sentinel, None if metadata is None else WAL_G_METADATA | metadata).backup
+    assert said in backup.problem
+    assert (backup.start_lsn, backup.stop_lsn) == (WAL_G_SENTINEL["LSN"], 0)
+    assert backup.finished.year == 2026
+
+
+@pytest.mark.parametrize(
+    ("sentinel", "metadata", "said"),
+    [
+        ({}, {"start_lsn": WAL_G_SENTINEL["LSN"] + 8}, "began at 0/6000028, its metadata.json at 0/6000030"),
+        ({"LSN": 1 << 60}, None, "not in the segment that it is named for"),
+        ({"LSN": 1 << 60}, {}, "began at 10000000/0, its metadata.json at 0/6000028"),
+        ({"LSN": None}, None, "do not say at which LSN it began"),
+    ],
+)
+def test_a_start_that_cannot_be(sentinel: dict[str, Any], metadata: dict[str, Any] | None, said: str) -> None:
+    backup = read(WAL_G_SENTINEL | sentinel, None if metadata is None else WAL_G_METADATA | metadata).backup
+    assert said in backup.problem
+    assert (backup.start_lsn, backup.stop_lsn) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"start_lsn": 16 * MIB + 40, "finish_lsn": 16 * MIB + 300},
+        {"start_lsn": "0/6000028"}, {"finish_lsn": -1}, {"start_lsn": None, "finish_lsn": None},
+    ],
+)  # fmt: skip
+def test_metadata_json_that_is_evidently_wrong_condemns_nothing(metadata: dict[str, Any]) -> None:
+    """Another backup's, or damaged: the name agrees with the sentinel."""
+    backup = read(metadata=WAL_G_METADATA | metadata).backup
+    assert (backup.start_lsn, backup.stop_lsn, backup.problem) == (WAL_G_SENTINEL["LSN"], STOP, "")
+
+
+def test_nothing_contradicts_a_sentinel_of_ours() -> None:
+    documents = MadeRepository().documents(Lsn(5 << 20), Lsn(6 << 20))
+    metadata = json.loads(documents.metadata()) | {"finish_lsn": 7 << 20, "start_lsn": "x"}
+    name = "base_000000010000000000000005"
+    backup = read_backup(name, MODIFIED, documents.sentinel(), json.dumps(metadata).encode()).backup
+    assert (backup.stop_lsn, backup.problem) == (Lsn(6 << 20), "")
+
+
+@pytest.mark.parametrize(
+    ("sentinel", "metadata", "permanent"),
+    [
+        (b"{", {"is_permanent": True}, True),
+        (b"{", {"is_permanent": False}, False),
+        (b"{", None, False),
+        (b'{"LSN": "x", "IsPermanent": true}', None, True),
+        (b'{"LSN": "x", "IsPermanent": true}', {"is_permanent": False}, False),
+        (b'{"LSN": "x"}', {"is_permanent": "yes"}, True),
+        (json.dumps(WAL_G_SENTINEL).encode(), {"is_permanent": True, "start_time": "yesterday"}, True),
+    ],
+)
+def test_what_cannot_be_read_stays_permanent(sentinel: bytes, metadata: dict[str, Any] | None, permanent: bool) -> None:
+    backup = read_backup(NAME, MODIFIED, sentinel, None if metadata is None else json.dumps(metadata).encode()).backup
+    assert backup.problem
+    assert backup.permanent == permanent
 
 
 def test_gos_zero_time_counts_as_missing() -> None:

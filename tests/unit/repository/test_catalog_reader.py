@@ -63,11 +63,31 @@ def test_whole_segments_under_any_extension_once(made: MadeRepository) -> None:
     assert [(g.start // MIB, g.end // MIB) for g in catalog.gaps(1)] == [(3, 4)]
 
 
+@pytest.mark.parametrize("is_claimed", [True, False])
+def test_wal_es_segments_have_the_size_that_others_say(is_claimed: bool) -> None:
+    """Its documents do not say it, and 64 MiB read as 16 are the WAL of another time."""
+    made = MadeRepository(segment_bytes=64 * MIB)
+    if is_claimed:
+        made.claim()
+    else:
+        made.backup(Lsn(9 * 64 * MIB + 40), Lsn(9 * 64 * MIB + 400))
+    name = "base_000000010000000000000005_00000040"
+    sentinel = {"wal_segment_backup_stop": "000000010000000000000006", "wal_segment_offset_backup_stop": "50000000"}
+    made.store.put(keys.sentinel(name), json.dumps(sentinel).encode())
+    put_segments(made, 1, 1, 5)
+    catalog = read(made)
+    found = catalog.backup(name)
+    assert found is not None
+    assert (found.start_lsn, found.stop_lsn) == (5 * 64 * MIB + 40, 6 * 64 * MIB + 50_000_000)
+    assert catalog.missing(found.start_lsn, found.stop_lsn, catalog.history(1)) == [SegmentName(1, 6, 64 * MIB)]
+
+
 def test_what_counts_for_nothing(made: MadeRepository) -> None:
     for name in (
         "000000010000000000000001.partial.zst", "000000010000000000000001_delta.zst", "000000010000000000000001.json",
         "00000001000000000000000a.zst", "000000010000000000000001.00000028.backup.zst", "00000001000000000000FFFF.zst",
-        "readme.txt", "0000000100000000000001.zst",
+        "readme.txt", "0000000100000000000001.zst", "00000001FFFFFFFF00000FFF.zst",
+        "00000001FFFFFFFF00000FFF.partial/00000000-00000100.zst",
     ):  # fmt: skip
         made.store.put(keys.WAL + name, b"x")
     made.store.put(keys.WAL + "000000010000000000000007.zst", b"")

@@ -332,13 +332,24 @@ def test_metadata_of_another_backup_of_another_tool(made: MadeRepository) -> Non
     """WAL-G trusts it with the times, and so must everybody."""
     of_another_tool(made)
     assert verify(made, wal="none").ok
-    for field in ("start_lsn", "finish_lsn", "system_identifier"):
+    for field in ("start_lsn", "system_identifier"):
         whole = made.store.get(keys.metadata(NAME))
         made.store.put(keys.metadata(NAME), json.dumps(json.loads(whole) | {field: 12345}).encode())
         [finding] = verify(made, wal="none").findings
         assert finding.object == keys.metadata(NAME)
         assert "another backup's" in finding.problem
         made.store.put(keys.metadata(NAME), whole)
+
+
+@pytest.mark.parametrize("scope", ["none", "needed", "all"])
+def test_documents_of_another_tool_that_contradict_each_other(made: MadeRepository, scope: WalScope) -> None:
+    """Nobody knows how much WAL the backup needs, so it is not whole, however much there is."""
+    of_another_tool(made)
+    metadata = json.loads(made.store.get(keys.metadata(NAME)))
+    made.store.put(keys.metadata(NAME), json.dumps(metadata | {"finish_lsn": int(STOP) + 8}).encode())
+    [finding] = verify(made, wal=scope).findings
+    assert (finding.kind, finding.object) == ("damaged", keys.sentinel(NAME))
+    assert f"its sentinel says that it ended at {STOP}, its metadata.json at {Lsn(STOP + 8)}" in finding.problem
 
 
 def test_files_of_a_tablespace_that_the_documents_do_not_know(made: MadeRepository) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import click
 
 from pgbackup.cli.output import emit_json, json_option
 from pgbackup.core.size_text import size_text
-from pgbackup.errors import CheckFailed
+from pgbackup.errors import CheckFailed, ConfigError, PgbackupError
 
 if TYPE_CHECKING:
     from pgbackup.app import App
     from pgbackup.engines.verify.verify import VerifyReport, WalScope
+    from pgbackup.storage.base import ObjectStore
 
 _SHOWN = 50
 
@@ -27,30 +29,61 @@ _SHOWN = 50
     show_default=True,
     help="WAL to read: all that goes on from the backup, what makes it consistent, or none.",
 )
+@click.option("--record", is_flag=True, help="Write the verdict into the repository, for health to judge by.")
 @json_option
 @click.pass_obj
-def command(app: App, *, name: str | None, wal: WalScope, as_json: bool) -> None:
+def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json: bool) -> None:
     """Read a backup and its WAL back from the store and check everything in them.
 
     Every file is compared with the checksums that Postgres wrote into the backup's manifest, every WAL segment with
-    its place, its size and its cluster, on every timeline that goes on from the backup. Writes nothing. Exit 1 when
-    anything is damaged or missing.
+    its place, its size and its cluster, on every timeline that goes on from the backup. Exit 1 when anything is damaged
+    or missing.
+
+    Writes nothing, so health goes on telling what an earlier verification found. With --record the verdict is written
+    down like that of a scheduled one, and ends what waits for it; exit 1, too, when it could not be.
     """
     from pgbackup.cli.progress import open_progress
     from pgbackup.engines.verify.verify import choose_backup, verify_backup
     from pgbackup.repository.catalog_reader import read_catalog
+    from pgbackup.supervisor.verification_by_hand import check_may_record, record_by_hand
+    from pgbackup.supervisor.verification_record import begin_verification
 
+    if record and wal != "all":
+        raise ConfigError("only a whole verification is recorded", hint="Leave out --wal, or --record.")
     codec = app.codec()
-    with closing(app.open_readonly_store(ask_server=True)) as store:
+    with closing(_open(app, record=record)) as store:
+        begun = begin_verification(store) if record else None
         catalog = read_catalog(store, codec, with_marks=False)
         backup = choose_backup(catalog, name)
+        if begun is not None:
+            check_may_record(store, codec, catalog, backup, begun)
         report = verify_backup(store, codec, catalog, backup, progress=open_progress(), wal=wal)
+        problem: PgbackupError | None = None
+        if begun is not None:
+            try:
+                record_by_hand(store, catalog, report, begun)
+            except PgbackupError as exc:
+                # What was found in hours of reading is said all the same.
+                problem = exc
     if as_json:
-        emit_json(report)
+        found = {field.name: getattr(report, field.name) for field in fields(report)}
+        emit_json(found | {"recorded": record and problem is None})
     else:
         _print_report(report)
+    if record and problem is None:
+        click.echo("the verdict is recorded; a running pgbackup sees it at one of its next looks", err=True)
+    if problem is not None and report.ok:
+        raise problem
     if not report.ok:
-        raise CheckFailed(f"backup {report.backup} is not whole: {report.findings_total} findings")
+        text = f"backup {report.backup} is not whole: {report.findings_total} findings"
+        raise CheckFailed(text, detail=str(problem or ""), hint=problem.hint if problem is not None else "")
+
+
+def _open(app: App, *, record: bool) -> ObjectStore:
+    if not record:
+        return app.open_readonly_store(ask_server=True)
+    app.repository_url(ask_server=True)
+    return app.open_store()
 
 
 def _print_report(report: VerifyReport) -> None:

@@ -194,7 +194,8 @@ def _repository(view: RepositoryView) -> Iterator[Finding]:
             Severity.CRITICAL,
             f"what never changes was replaced by something else: {', '.join(view.replaced[:_NAMED])}"
             + (f" and {len(view.replaced) - _NAMED} more" if len(view.replaced) > _NAMED else ""),
-            "Find out who writes to the bucket; take a base backup, and run `pgbackup verify`.",
+            "Find out who writes to the bucket; take a base backup. It is told until `pgbackup verify --record` has "
+            "found whole what was replaced (--backup NAME for an older one), or expiry has removed it.",
             {"replaced": len(view.replaced)},
         )
     if view.missing_bookkeeping:

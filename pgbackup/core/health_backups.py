@@ -159,8 +159,9 @@ def _vanished(view: RepositoryView) -> Iterator[Finding]:
         "backup:vanished",
         Severity.WARNING,
         f"base backups are gone that expiry did not remove: {', '.join(view.vanished[:_SHOWN])}{more}",
-        "Find out who removed them: moments that only they lead to are lost. It is told until the next scheduled "
-        "verification has found whole what is left, or `pgbackup run`, having told it, is started anew.",
+        "Find out who removed them: moments that only they lead to are lost. It is told until a verification, by the "
+        "schedule or `pgbackup verify --record`, has found whole what is left, or `pgbackup run`, having told it, is "
+        "started anew.",
         {"backups": len(view.vanished)},
     )
 
@@ -184,7 +185,8 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
             "verify:failed",
             Severity.CRITICAL,
             f"the verification of {_when(run.finished)} found damage: {run.summary}",
-            "Run `pgbackup verify` for every object, and take a new base backup.",
+            "`pgbackup verify` names every object. Take a new base backup; it is over when the newest is found whole, "
+            "by the schedule or `pgbackup verify --record`.",
         )
     yield from _found_damaged(view)
     if limits.verify_schedule is None or not view.catalog.backups:
@@ -198,7 +200,7 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
             "verify:overdue",
             Severity.WARNING,
             f"backups were last read back {_when(run.finished) if run else 'never'}; it was due {_when(due)}",
-            "See the log for why the verification did not end, or run `pgbackup verify`.",
+            "See the log for why the verification did not end, or run `pgbackup verify --record`.",
             {"overdue_seconds": round((now - due).total_seconds())},
         )
 
@@ -216,7 +218,7 @@ def _found_damaged(view: RepositoryView) -> Iterator[Finding]:
             f"older base backups were damaged when they were last read: {', '.join(damaged[:_SHOWN])}"
             + (f" and {len(damaged) - _SHOWN} more" if len(damaged) > _SHOWN else ""),
             "Moments that only they lead to may be lost: `pgbackup verify --backup NAME` names the damaged objects. "
-            "It is over when a scheduled verification has found them whole, or expiry has removed them.",
+            "It is over when they are found whole, by the schedule or with --record, or expiry has removed them.",
             {"backups": len(damaged)},
         )
 

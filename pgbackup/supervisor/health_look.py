@@ -6,7 +6,6 @@ an earlier look but what the CatalogWatch compares with the bucket.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
@@ -31,15 +30,14 @@ from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.engines.presence.other_writer import OtherWriter, OtherWriterWatch
-from pgbackup.errors import CorruptObject, ObjectMissing, PgbackupError
+from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
-from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
-from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.seen_backups import SeenBackups
 from pgbackup.supervisor.vanished_backups import VanishedBackups
+from pgbackup.supervisor.verification_record import read_verification
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +138,7 @@ class HealthLook:
         try:
             catalog, full = self._ports.watch.look(time.monotonic(), moving=moving)
             self._read_clock()
-            if full or self._read_again.is_set():
+            if full or self._read_again.is_set() or self._waits_for_verification():
                 self._read_again.clear()
                 self._read_what_rarely_changes()
             unreadable = self._try_to_read()
@@ -219,7 +217,13 @@ class HealthLook:
 
     def _read_what_rarely_changes(self) -> None:
         # A record that is gone, or cannot be read, takes back nothing of what it said.
-        self._verification = read_last_run(self._ports.store, keys.VERIFICATION) or self._verification
+        self._verification = read_verification(self._ports.store) or self._verification
+
+    def _waits_for_verification(self) -> bool:
+        """Whether something is told that ends with one: somebody may verify by hand."""
+        run = self._verification
+        found_damage = run is not None and (not run.ok or bool(run.damaged))
+        return found_damage or self._replaced_at is not None or self._vanished.any
 
     def _under_way(self, catalog: Catalog) -> tuple[BackupUnderWay, ...]:
         limits = self._ports.limits
@@ -245,43 +249,3 @@ def _server_view(seen: ServerLook, looked: datetime) -> ServerView:
         clock=seen.clock,
         silent_seconds=seen.silent_seconds,
     )
-
-
-def read_last_run(store: ObjectStore, key: str) -> LastRun | None:
-    """The newest run recorded at ``key``; None when there is none, or it cannot be read (which is logged)."""
-    try:
-        fields = parse_object(key, store.get(key))
-        return LastRun(
-            finished=_moment(fields["finished"]),
-            ok=fields["ok"] is True,
-            summary=str(fields.get("summary", ""))[:500],
-            damaged=tuple(str(name)[:500] for name in fields.get("damaged", ())),
-            began=_moment(fields["began"]) if fields.get("began") is not None else None,
-            whole={str(name)[:500]: _moment(text) for name, text in fields.get("whole", {}).items()},
-        )
-    except ObjectMissing:
-        return None
-    except (CorruptObject, ValueError, KeyError, TypeError, OverflowError, AttributeError) as exc:
-        _log.warning("object %s is damaged: %s", key, exc)
-        return None
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return moment.astimezone(UTC)
-
-
-def write_last_run(store: ObjectStore, key: str, run: LastRun) -> None:
-    """Record a run; raises what the store raises."""
-    document = {
-        "format": 1,
-        "finished": run.finished.isoformat(),
-        "ok": run.ok,
-        "summary": run.summary,
-        "damaged": list(run.damaged),
-        "began": run.began.isoformat() if run.began is not None else None,
-        "whole": {name: began.isoformat() for name, began in run.whole.items()},
-    }
-    store.put(key, json.dumps(document).encode())

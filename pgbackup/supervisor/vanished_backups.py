@@ -52,6 +52,11 @@ class VanishedBackups:
         self._seen.write((*there, *untold))
         return tuple(gone)
 
+    @property
+    def any(self) -> bool:
+        """Whether something had vanished at the last look."""
+        return bool(self._gone)
+
     def _missed(self, known: tuple[str, ...], there: tuple[str, ...]) -> list[str]:
         if known and self._others_expire and known[-1] in there:
             return []

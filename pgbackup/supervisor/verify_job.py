@@ -8,21 +8,27 @@ restart. Damage is recorded and becomes a finding; a store that does not answer 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.health_backups import first_done
 from pgbackup.core.health_facts import LastRun
-from pgbackup.engines.backup.intent import store_clock
 from pgbackup.engines.base import SilentProgress, StopSignal
 from pgbackup.engines.verify.verify import VerifyReport, choose_backup, verify_backup
-from pgbackup.repository import keys
+from pgbackup.errors import CheckFailed
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.storage.base import ObjectStore
-from pgbackup.supervisor.health_look import read_last_run, write_last_run
+from pgbackup.supervisor.verification_record import (
+    Begun,
+    begin_verification,
+    is_gone,
+    read_verification,
+    record_verification,
+    summary_of,
+)
 
 _CLOCK_DOUBT = timedelta(minutes=10)
 _log = logging.getLogger(__name__)
@@ -40,7 +46,7 @@ class VerifyJob:
 
         One that a wrong clock has put into the future was at some time that nobody knows.
         """
-        run = read_last_run(self._store, keys.VERIFICATION)
+        run = read_verification(self._store)
         if run is not None and run.finished <= datetime.now(UTC) + _CLOCK_DOUBT:
             return run.finished
         # The first one is due a period of the schedule after the first backup, not at once.
@@ -50,52 +56,36 @@ class VerifyJob:
 
     def work(self, stop: StopSignal) -> str:
         """Verify and record; returns the damage it found."""
-        began = store_clock(self._store)
+        begun = begin_verification(self._store)
         catalog = read_catalog(self._store, self._codec, with_marks=False, needs_bookkeeping=False)
         if not catalog.backups:
             return ""
-        backup = choose_backup(catalog, None)
-        report = self._verify(catalog, backup, stop)
-        known = read_last_run(self._store, keys.VERIFICATION)
-        in_doubt = [each for each in _those_of(catalog, known.damaged if known else ()) if each is not backup]
-        damaged = [each.name for each in in_doubt]
-        whole = {each.name: known.whole[each.name] for each in _those_of(catalog, known.whole)} if known else {}
-        if report.ok:
-            whole[backup.name] = began
-        else:
-            whole.pop(backup.name, None)
-            damaged.append(backup.name)
-        self._record(report, began, damaged, whole)
-        for each in in_doubt:
-            if self._verify(catalog, each, stop).ok:
-                damaged.remove(each.name)
-                whole[each.name] = began
-                self._record(report, began, damaged, whole)
-        return "" if report.ok else _summary(report)
+        newest = choose_backup(catalog, None)
+        report = self._verify(catalog, newest, stop)
+        if is_gone(self._store, report):
+            raise CheckFailed(f"backup {newest.name} was removed while it was verified")
+        run = record_verification(self._store, catalog, report, begun)
+        for backup in _in_doubt(catalog, run):
+            if backup is not newest:
+                run = self._read_again(catalog, backup, replace(begun, known=run), stop)
+        return "" if report.ok else summary_of(report)
 
-    def _record(
-        self, report: VerifyReport, began: datetime, damaged: Iterable[str], whole: Mapping[str, datetime]
-    ) -> None:
-        run = LastRun(store_clock(self._store), report.ok, _summary(report), tuple(damaged), began, whole)
-        write_last_run(self._store, keys.VERIFICATION, run)
+    def _read_again(self, catalog: Catalog, backup: Backup, begun: Begun, stop: StopSignal) -> LastRun | None:
+        """What is recorded by then."""
+        report = self._verify(catalog, backup, stop)
+        if is_gone(self._store, report):
+            return begun.known
+        return record_verification(self._store, catalog, report, begun)
 
     def _verify(self, catalog: Catalog, backup: Backup, stop: StopSignal) -> VerifyReport:
         _log.info("verifying backup %s", backup.name)
         report = verify_backup(self._store, self._codec, catalog, backup, progress=SilentProgress(), stop=stop)
         level = logging.INFO if report.ok else logging.ERROR
-        _log.log(level, "verified backup %s: %s", backup.name, _summary(report))
+        _log.log(level, "verified backup %s: %s", backup.name, summary_of(report))
         return report
 
 
-def _those_of(catalog: Catalog, names: Iterable[str]) -> list[Backup]:
-    """The backups with these names that are still there. Of the damaged ones: that the newest is whole says nothing of
-    them."""
-    return [found for name in dict.fromkeys(names) if (found := catalog.backup(name)) is not None]
-
-
-def _summary(report: VerifyReport) -> str:
-    read = f"{report.objects} objects, {report.files} files, {report.segments} WAL segments"
-    if report.ok:
-        return f"backup {report.backup} is whole ({read})"
-    first = report.findings[0]
-    return f"backup {report.backup}: {report.findings_total} findings, first {first.object}: {first.problem}"
+def _in_doubt(catalog: Catalog, run: LastRun | None) -> list[Backup]:
+    """What is known to be damaged, and is still there: that the newest one is whole says nothing of it."""
+    names = dict.fromkeys(run.damaged) if run is not None else {}
+    return [found for name in names if (found := catalog.backup(name)) is not None]

@@ -15,12 +15,9 @@ from typing import Any
 
 import pytest
 
-from pgbackup.core.findings import Severity
 from pgbackup.core.health import evaluate
-from pgbackup.core.health_facts import Health, HealthLimits, LastRun
+from pgbackup.core.health_facts import LastRun
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.core.schedule_spec import ScheduleSpec
-from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.expire.expire import ExpiryRequest, run_expiry
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.errors import StoreDenied, StoreUnavailable
@@ -29,51 +26,14 @@ from pgbackup.postgres.session import Session
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
-from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.storage.memory import MemoryStore
-from pgbackup.supervisor.health_look import HealthLook, LookPorts, write_last_run
+from pgbackup.supervisor.health_look import HealthLook
 from pgbackup.supervisor.health_watch import HealthWatch
+from pgbackup.supervisor.verification_record import write_verification
 from tests.base_backups import take
 from tests.fix_postgres import ServerFactory
-from tests.streaming import ZSTD, Streaming, flush_lsn, streaming
-
-LIMITS = HealthLimits(schedule=ScheduleSpec.parse("every 1 hour"), tz=UTC)
-
-
-class Watched:
-    """A server, its repository, and a look at both."""
-
-    def __init__(self, server: ThrowawayServer) -> None:
-        self.server = server
-        self.store = MemoryStore()
-        self.clock = WalClock()
-        self.ports = ports = LookPorts(
-            self.store, CatalogWatch(self.store, ZSTD), self.session, Lease(self.store, writer="test", host="here")
-        )
-        self._look = HealthLook(ports, self.clock)
-        self.list_everything = ports.watch.forget
-
-    def session(self) -> Session:
-        return Session.connect(self.server.conninfo(user="pgbackup"), application_name="look")
-
-    def health(self, *, later: timedelta = timedelta(0)) -> Health:
-        return evaluate(self._look.look(), LIMITS, datetime.now(UTC) + later)
-
-    def finding_keys(self) -> set[str]:
-        return {finding.key for finding in self.health().findings}
-
-    def wait_verdict(self, verdict: str, timeout: float = 20) -> Health:
-        deadline = time.monotonic() + timeout
-        while (health := self.health()).verdict != verdict:
-            assert time.monotonic() < deadline, health.findings
-            time.sleep(0.1)
-        return health
-
-    @contextmanager
-    def shipping(self) -> Iterator[Streaming]:
-        with streaming(self.server, self.store) as stream:
-            stream.wait_streaming()
-            yield stream
+from tests.streaming import ZSTD, flush_lsn
+from tests.watched_health import LIMITS, Watched
 
 
 @pytest.fixture
@@ -181,33 +141,6 @@ def test_an_emptied_bucket_is_red_at_the_next_look(watched: Watched) -> None:
         assert {"backup:none", "backup:vanished"} <= watched.finding_keys()
 
 
-def test_a_backup_that_vanished_whole_is_told_until_what_is_left_was_verified(watched: Watched) -> None:
-    """Nothing that is left is damaged, and WAL goes on: only that it was there before shows what is lost."""
-    store = watched.store
-    with watched.shipping():
-        take(watched.server, store)
-        take(watched.server, store)
-        watched.wait_verdict("ok")
-        older, newer = (backup.name for backup in read_catalog(store, ZSTD).backups)
-        kept = {i.key: store.get(i.key) for i in store.list(keys.BASEBACKUPS) if older in i.key}
-        store.delete(list(kept))
-        for _ in range(2):
-            (finding,) = watched.health().findings
-            assert (finding.key, finding.severity) == ("backup:vanished", Severity.WARNING)
-            assert older in finding.summary
-        for key, data in kept.items():
-            store.put(key, data)
-        watched.health()
-        assert "backup:vanished" not in watched.finding_keys(), "it is back"
-        store.delete(list(kept))
-        assert "backup:vanished" in watched.finding_keys()
-        now = datetime.now(UTC)
-        record(watched, LastRun(now, ok=True, summary=f"{newer} is whole", began=now - timedelta(hours=1)))
-        assert "backup:vanished" in watched.finding_keys(), "it had begun before"
-        record(watched, LastRun(now, ok=True, summary=f"{newer} is whole", began=now))
-        assert "backup:vanished" not in watched.finding_keys()
-
-
 def test_what_expiry_removed_has_not_vanished(watched: Watched) -> None:
     with watched.shipping():
         take(watched.server, watched.store)
@@ -249,68 +182,8 @@ def test_every_lost_or_replaced_object_is_told_at_the_next_look(watched: Watched
             assert "repository:replaced" in watched.finding_keys()
             watched._look._ports.watch.forget_replaced("")
             watched.health()
-        write_last_run(store, keys.VERIFICATION, LastRun(datetime.now(UTC), ok=False, summary="1 object damaged"))
+        write_verification(store, LastRun(datetime.now(UTC), ok=False, summary="1 object damaged"))
         assert "verify:failed" in watched.finding_keys(), "not an hour later"
-
-
-@pytest.mark.not_for_walg("a segment is replaced by something else")
-def test_a_replacement_is_told_until_it_was_read_after_the_last_one(watched: Watched) -> None:
-    """A verification reads for hours, and what it has read already may be replaced behind it."""
-    store = watched.store
-    with watched.shipping() as stream:
-        take(watched.server, store)
-        for _ in range(3):
-            watched.server.execute("SELECT pg_switch_wal()")
-            watched.server.execute("SELECT txid_current()")
-        stream.wait_confirmed(flush_lsn(watched.server))
-        watched.wait_verdict("ok")
-        watched.health()
-        (backup,) = read_catalog(store, ZSTD).backups
-        first, second = [i.key for i in store.list(keys.WAL) if i.key > keys.wal(backup.name[5:], "zst")][:2]
-        store.put(first, bytes(reversed(store.get(first))))
-        assert "repository:replaced" in watched.finding_keys()
-        began = datetime.now(UTC)
-        store.put(second, bytes(reversed(store.get(second))))
-        assert "repository:replaced" in watched.finding_keys()
-        record(watched, LastRun(datetime.now(UTC), ok=True, began=began, whole={backup.name: began}))
-        assert "repository:replaced" in watched.finding_keys(), "the second had been read before"
-        record(watched, LastRun(datetime.now(UTC), ok=True, began=datetime.now(UTC)))
-        assert "repository:replaced" in watched.finding_keys(), "another backup was read"
-        now = datetime.now(UTC)
-        record(watched, LastRun(now, ok=True, began=now, whole={backup.name: now}))
-        assert "repository:replaced" not in watched.finding_keys()
-
-
-def test_a_verdict_stands_though_its_record_is_lost(watched: Watched) -> None:
-    with watched.shipping():
-        take(watched.server, watched.store)
-        watched.wait_verdict("ok")
-        record(watched, LastRun(datetime.now(UTC), ok=False, summary="1 object damaged"))
-        assert "verify:failed" in watched.finding_keys()
-        watched.store.delete([keys.VERIFICATION])
-        watched._look.read_again()
-        assert "verify:failed" in watched.finding_keys()
-        watched.store.put(keys.VERIFICATION, b"{}")
-        watched._look.read_again()
-        assert "verify:failed" in watched.finding_keys()
-        record(watched, LastRun(datetime.now(UTC), ok=True))
-        assert "verify:failed" not in watched.finding_keys()
-
-
-def record(watched: Watched, run: LastRun) -> None:
-    """A verification ends in the same process."""
-    write_last_run(watched.store, keys.VERIFICATION, run)
-    watched._look.read_again()
-
-
-def test_what_a_verification_found_is_judged_at_the_next_look(watched: Watched) -> None:
-    with watched.shipping():
-        take(watched.server, watched.store)
-        watched.wait_verdict("ok")
-        found = LastRun(datetime.now(UTC), ok=False, summary="1 object damaged")
-        write_last_run(watched.store, keys.VERIFICATION, found)
-        watched._look.read_again()
-        assert "verify:failed" in watched.finding_keys()
 
 
 def test_what_is_listed_and_cannot_be_read_is_red(watched: Watched) -> None:

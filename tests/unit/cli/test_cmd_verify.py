@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from pgbackup.cli import main as cli
+from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.repository import keys
+from pgbackup.repository.key_check import check_key
 from pgbackup.storage.file import FileStore
+from pgbackup.supervisor.verification_record import read_verification, write_verification
 from tests.made_backup import MadeRepository
 from tests.made_wal import MadeWal
 
@@ -59,6 +63,102 @@ def test_damage_is_named_and_exits_with_1(made: MadeRepository, capsys: pytest.C
     assert cli.run(["verify", "--json"]) == 1
     [finding] = json.loads(capsys.readouterr().out)["findings"]
     assert (finding["kind"], finding["object"]) == ("damaged", key)
+
+
+# -- what is recorded ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ours(made: MadeRepository) -> MadeRepository:
+    """As `pgbackup run` leaves it."""
+    check_key(made.store, made.codec)
+    return made
+
+
+def test_only_with_record_anything_is_written(ours: MadeRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {info.key for info in ours.store.list()}
+    assert cli.run(["verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recorded"] is False
+    assert {info.key for info in ours.store.list()} == before
+    assert cli.run(["verify", "--record", "--json"]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert (document["ok"], document["recorded"]) == (True, True)
+    assert "the verdict is recorded" in captured.err
+    assert {info.key for info in ours.store.list()} == before | {keys.VERIFICATION}
+    run = read_verification(ours.store)
+    assert run is not None
+    assert (run.ok, list(run.whole)) == (True, ["base_000000010000000000000003"])
+
+
+def test_damage_is_recorded_and_exits_with_1(ours: MadeRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    key = ours.segment_key(1, 4)
+    whole = ours.store.get(key)
+    ours.store.put(key, whole[:-5])
+    assert cli.run(["verify", "--record"]) == 1
+    captured = capsys.readouterr()
+    assert key in captured.out
+    assert "the verdict is recorded" in captured.err
+    run = read_verification(ours.store)
+    assert run is not None
+    assert (run.ok, run.damaged) == (False, ("base_000000010000000000000003",))
+    assert key in run.summary
+    ours.store.put(key, whole)
+    assert cli.run(["verify", "--record"]) == 0
+    run = read_verification(ours.store)
+    assert run is not None
+    assert (run.ok, run.damaged) == (True, ())
+
+
+def test_only_a_whole_verification_is_recorded(ours: MadeRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["verify", "--record", "--wal", "needed"]) == 2
+    assert "only a whole verification is recorded" in capsys.readouterr().err
+    assert read_verification(ours.store) is None
+
+
+@pytest.mark.parametrize("missing", [keys.CLUSTER, keys.KEY_CHECK])
+def test_where_nobody_judges_by_it_nothing_is_written(
+    ours: MadeRepository, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    ours.store.delete([missing])
+    before = {info.key for info in ours.store.list()}
+    assert cli.run(["verify", "--record"]) == 1
+    assert "nobody judges by what is recorded" in capsys.readouterr().err
+    assert {info.key for info in ours.store.list()} == before
+
+
+def test_another_key_records_no_damage(
+    ours: MadeRepository, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGBACKUP_ENCRYPTION_KEY", "another key of 32 bytes and more")
+    assert cli.run(["verify", "--record"]) == 2
+    assert "the repository is not encrypted" in capsys.readouterr().err
+    assert read_verification(ours.store) is None
+
+
+def test_an_older_backup_alone_is_no_verdict(ours: MadeRepository, capsys: pytest.CaptureFixture[str]) -> None:
+    newest = ours.backup(Lsn(4 * MIB + 40), Lsn(4 * MIB + 400), minutes=60)
+    older = "base_000000010000000000000003"
+    assert cli.run(["verify", "--record", "--backup", older]) == 1
+    assert f"the newest backup, {newest}, was never verified" in capsys.readouterr().err
+    assert read_verification(ours.store) is None
+    write_verification(ours.store, LastRun(datetime.now(UTC), ok=True, damaged=(older,)))
+    assert cli.run(["verify", "--record", "--backup", older]) == 0
+    run = read_verification(ours.store)
+    assert run is not None
+    assert (run.damaged, list(run.whole)) == ((), [older])
+
+
+def test_what_was_found_is_said_though_it_cannot_be_recorded(
+    ours: MadeRepository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder lies where the record should: what the disk says of that is not what the backup is."""
+    (ours.store._root / keys.VERIFICATION / "x").mkdir(parents=True)
+    assert cli.run(["verify", "--record", "--json"]) == 3
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert (document["ok"], document["recorded"]) == (True, False)
+    assert keys.VERIFICATION in captured.err
 
 
 def test_no_backup_to_verify(made: MadeRepository, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from pgbackup.engines.restore.facts import Bookkeeping, read_bookkeeping
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
 from pgbackup.storage.memory import MemoryStore
-from pgbackup.supervisor.health_look import read_last_run, write_last_run
+from pgbackup.supervisor.verification_record import read_verification, write_verification
 
 INFINITE = '{"pid": 1e400, "started": 1e400, "timeline": 1e400, "finished": "0001-01-01T00:00:00+14:00"}'
 HOSTILE = (
@@ -36,7 +36,7 @@ def intent(change: dict[str, object]) -> bytes:
 
 
 def last_run(store: MemoryStore) -> None:
-    assert read_last_run(store, keys.VERIFICATION) is None
+    assert read_verification(store) is None
 
 
 def lease(store: MemoryStore) -> None:
@@ -64,10 +64,10 @@ def test_documents_that_nobody_writes(data: bytes, key: str, look: Callable[[Mem
 )
 def test_a_verification_that_nobody_records(change: dict[str, object]) -> None:
     store = MemoryStore()
-    write_last_run(store, keys.VERIFICATION, LastRun(datetime.now(UTC), ok=True))
+    write_verification(store, LastRun(datetime.now(UTC), ok=True))
     fields = json.loads(store.get(keys.VERIFICATION))
     store.put(keys.VERIFICATION, json.dumps(fields | change).encode())
-    assert read_last_run(store, keys.VERIFICATION) is None
+    assert read_verification(store) is None
 
 
 @pytest.mark.parametrize(

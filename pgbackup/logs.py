@@ -22,12 +22,11 @@ from typing import Any, TextIO
 from urllib.parse import quote
 
 from pgbackup.log_repeats import Repeats
+from pgbackup.printable import printable, printable_json
 
 LEVELS = ("debug", "info", "warning", "error")
 _SHORTEST_SECRET = 4
 _LINE_ENDS = re.compile(r"[\r\n\u2028\u2029\x85]+\s*")
-_RARE_LINE_ENDS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "\u2028\u2029\x85"}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def log_fields(*, repeat_key: str = "", **fields: object) -> dict[str, Any]:
@@ -67,8 +66,7 @@ class TextFormatter(logging.Formatter):
         text = record.getMessage() + (f" ({fields})" if fields else "")
         if record.exc_info and record.exc_info[0] is not None:
             text += f" | {self.formatException(record.exc_info)}"
-        line = f"{_moment(record)} {record.levelname} {record.threadName}: {_one_line(text)}"
-        return redact(line)
+        return f"{_moment(record)} {record.levelname} {record.threadName}: {_one_line(redact(text))}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -86,7 +84,7 @@ class JsonFormatter(logging.Formatter):
             event.setdefault(name, value if isinstance(value, bool | float) or type(value) is int else str(value))
         if record.exc_info and record.exc_info[0] is not None:
             event["exception"] = self.formatException(record.exc_info)
-        return redact(json.dumps(event, ensure_ascii=False).translate(_RARE_LINE_ENDS))
+        return printable_json(redact(json.dumps(event, ensure_ascii=False)))
 
 
 class StderrHandler(logging.Handler):
@@ -158,4 +156,4 @@ def _moment(record: logging.LogRecord) -> str:
 
 
 def _one_line(text: str) -> str:
-    return _CONTROL.sub("?", _LINE_ENDS.sub(" | ", text.strip()))
+    return printable(_LINE_ENDS.sub(" | ", text.strip()))

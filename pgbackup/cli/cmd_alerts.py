@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import duration_text, emit_json, json_option
+from pgbackup.cli.output import duration_text, emit_json, json_option, say
 from pgbackup.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ def test(app: App, *, as_json: bool) -> None:
         emit_json({"channels": tried, "problems": [problem.summary for problem in built.problems]})
     else:
         for each in tried:
-            mark = click.style("ok     ", fg="green") if each.ok else click.style("failure", fg="red")
-            click.echo(f"{mark}  {each.channel}: {each.answer} ({duration_text(each.seconds)})")
+            mark, color = ("ok     ", "green") if each.ok else ("failure", "red")
+            say(f"  {each.channel}: {each.answer} ({duration_text(each.seconds)})", mark=mark, color=color)
         for problem in built.problems:
-            click.echo(f"{click.style('failure', fg='red')}  {problem.summary}")
+            say(f"  {problem.summary}", mark="failure", color="red")
     for channel in built.testable:
         channel.close()
     failed = sum(not each.ok for each in tried) + len(built.problems)

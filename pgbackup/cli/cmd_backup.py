@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgbackup.cli.output import duration_text, emit_json, json_option
+from pgbackup.cli.output import duration_text, emit_json, json_option, say
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
 
@@ -56,13 +56,13 @@ def warn_of_damage(result: BackupResult) -> None:
 
 def _print(result: BackupResult) -> None:
     if not result.new:
-        click.echo(f"nothing new to back up: {result.name} starts at the same LSN, {result.start_lsn}")
+        say(f"nothing new to back up: {result.name} starts at the same LSN, {result.start_lsn}")
         return
     kept = ", permanent" if result.permanent else ""
-    click.echo(f"{result.name}: {result.start_lsn} to {result.stop_lsn} on timeline {result.timeline}{kept}")
+    say(f"{result.name}: {result.start_lsn} to {result.stop_lsn} on timeline {result.timeline}{kept}")
     rate = size_text(round(result.raw_bytes / max(result.seconds, 0.001)))
     files = f" in {result.files} files" if result.files is not None else ""
-    click.echo(
+    say(
         f"{size_text(result.raw_bytes)}{files}, stored as {size_text(result.stored_bytes)}, "
         f"copied in {duration_text(result.seconds)} ({rate}/s)"
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgbackup.cli.output import say
 from pgbackup.cli.their_options import harmless, options_of_every_command, refused, tell_unused
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import ConfigError, RestoreError
@@ -68,9 +69,9 @@ def command(app: App, *, directory: Path, name: str, restore_spec: str | None, p
         )
         restore = Restore(store, codec, catalog, request, open_progress(), engine=app.engine())
         result = restore.run(restore.plan())
-    click.echo(f"Fetched {backup.name}, {size_text(result.raw_bytes)}, into {result.directory}", err=True)
+    say(f"Fetched {backup.name}, {size_text(result.raw_bytes)}, into {result.directory}", err=True)
     for note in result.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 def _chosen(catalog: Catalog, name: str) -> Backup:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgbackup.cli.output import say, say_document
 from pgbackup.cli.their_options import options_of_every_command, tell_unused
+from pgbackup.printable import printable
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -48,9 +50,9 @@ def command(app: App, *, name: str, detail: bool, pretty: bool, as_json: bool) -
         tell_unused()
         backups = list_backups(store, details=detail, only=name)
     if as_json:
-        click.echo(to_json(backups, indent=4 if pretty else None))
+        say_document(to_json(backups, indent=4 if pretty else None))
     elif not backups:
-        click.echo("No backups found", err=True)
+        say("No backups found", err=True)
     elif pretty:
         _print_lined([(str(number), *_row(each, _RFC_850)) for number, each in enumerate(backups)])
     else:
@@ -58,7 +60,7 @@ def command(app: App, *, name: str, detail: bool, pretty: bool, as_json: bool) -
 
 
 def _row(backup: ListedBackup, times: str) -> tuple[str, ...]:
-    row = (_printable(backup.name), backup.modified.astimezone(UTC).strftime(times), backup.segment, "default")
+    row = (printable(backup.name), backup.modified.astimezone(UTC).strftime(times), backup.segment, "default")
     if backup.details is None:
         return row
     return (*row, *(_cell(field, backup.details.get(field), times) for field in _DETAILS))
@@ -75,30 +77,25 @@ def _cell(field: str, value: Any, times: str) -> str:
         return f"{value >> 32:X}/{value & 0xFFFFFFFF:X}" if isinstance(value, int) else "-"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _printable(str(value)) if value not in (None, "") else "-"
-
-
-def _printable(text: str) -> str:
-    """Documents and keys are anybody's: nothing in them shall speak to a terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
+    return printable(str(value)) if value not in (None, "") else "-"
 
 
 def _print_padded(rows: Sequence[Sequence[str]]) -> None:
     """Columns padded with spaces, one more than the longest cell; the last one not."""
     widths = [max(len(row[column]) for row in rows) + 1 for column in range(len(rows[0]) - 1)]
     for row in rows:
-        click.echo("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1])
+        say("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1])
 
 
 def _print_lined(rows: Sequence[Sequence[str]]) -> None:
     header = _PRETTY[: len(rows[0])]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
-    click.echo(rule)
+    say(rule)
     for row in (header, *rows):
         numbered = row[0].rjust(widths[0])
         rest = (cell.ljust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        click.echo("| " + " | ".join((numbered, *rest)) + " |")
+        say("| " + " | ".join((numbered, *rest)) + " |")
         if row is header:
-            click.echo(rule)
-    click.echo(rule)
+            say(rule)
+    say(rule)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbackup.cli.cmd_backup import warn_of_damage
+from pgbackup.cli.output import say
 from pgbackup.cli.their_options import harmless, options_of_every_command, refused, tell_unused
 from pgbackup.errors import ConfigError
 
@@ -79,7 +80,7 @@ def command(app: App, *, words: Sequence[str], permanent: bool, rate: int | None
     tell_unused()
     result = app.take_backup(label="", permanent=permanent, progress=open_progress(), max_rate=rate)
     word = "Wrote backup with name" if result.new else "Nothing new to back up since"
-    click.echo(f"{word} {result.name}", err=True)
+    say(f"{word} {result.name}", err=True)
     warn_of_damage(result)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import emit_json, json_option, table
+from pgbackup.cli.output import emit_json, json_option, say, table
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -39,10 +38,10 @@ def command(app: App, *, show_config: bool, as_json: bool) -> None:
         if settings is not None:
             table(["setting", "value", "from"], [(each.variable, each.value or "-", each.origin) for each in settings])
             if app.settings.inherited:
-                click.echo()
+                say()
                 rows = [(each.variable, each.use, each.text) for each in app.settings.inherited]
                 table(["of WAL-E or WAL-G", "is", "how"], rows)
-            click.echo()
+            say()
         _print_report(report)
     failures = report.count("failure")
     if failures:
@@ -53,9 +52,11 @@ def _print_report(report: CheckReport) -> None:
     width = max(len(line.name) for line in report.lines)
     for line in report.lines:
         color = {"ok": "green", "warning": "yellow", "failure": "red"}[line.status]
-        click.echo(f"{click.style(f'{_SIGNS[line.status]:<8}', fg=color)} {line.name:<{width}}  {line.text}")
+        column = width + 11
+        say(f" {line.name:<{width}}  {line.text}", mark=f"{_SIGNS[line.status]:<8}", color=color, indent=column)
         if line.hint and line.status != "ok":
-            click.echo(textwrap.indent(f"hint: {line.hint}", " " * (width + 11)))
+            say(f"{'':{column}}hint: {line.hint}", indent=column)
     warnings, failures = report.count("warning"), report.count("failure")
     word = "warning" if warnings == 1 else "warnings"
-    click.echo(f"\n{len(report.lines)} checks: {failures} failed, {warnings} {word}")
+    say()
+    say(f"{len(report.lines)} checks: {failures} failed, {warnings} {word}")

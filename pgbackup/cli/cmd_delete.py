@@ -16,7 +16,7 @@ import click
 
 from pgbackup.cli.cmd_expire import OpensExpiry
 from pgbackup.cli.expiry_output import expiry_document, print_plan, print_removed, print_report, raise_refusal
-from pgbackup.cli.output import emit_json, json_option
+from pgbackup.cli.output import emit_json, json_option, say
 from pgbackup.cli.their_options import harmless, options_of_every_command, refused, tell_unused
 from pgbackup.core.retention_request import Before, Chain, NotDeletable, Retain, oldest_to_keep, policy_for, starts_in
 from pgbackup.core.size_text import size_text
@@ -107,7 +107,7 @@ def _delete(request: ExpiryRequest, wanted: Retain | Before, *, confirm: bool, a
 
     seen = _look(request, wanted)
     if seen is None:
-        click.echo("No backup found for deletion", err=True)
+        say("No backup found for deletion", err=True)
         if as_json:
             emit_json({"backups": [], "applied": False})
         return
@@ -121,7 +121,7 @@ def _delete(request: ExpiryRequest, wanted: Retain | Before, *, confirm: bool, a
     raise_refusal(plan.plan)
     if report is None:
         if not as_json:
-            click.echo("nothing to remove" if plan.plan.is_empty else "nothing was removed; --confirm removes")
+            say("nothing to remove" if plan.plan.is_empty else "nothing was removed; --confirm removes")
         return
     if not as_json:
         print_report(report)
@@ -155,7 +155,7 @@ def _tell_what_a_segment_means(wanted: Retain | Before, oldest: Backup) -> None:
 
     point = wanted.point if isinstance(wanted, Before) else None
     if isinstance(point, str) and is_segment_name(point) and not starts_in(oldest, point):
-        click.echo(f"no backup starts in {point}: {oldest.name} stays, for a restore to there needs it", err=True)
+        say(f"no backup starts in {point}: {oldest.name} stays, for a restore to there needs it", err=True)
 
 
 def _delete_everything(app: OpensExpiry, words: Sequence[str], *, confirm: bool, as_json: bool) -> None:
@@ -181,7 +181,7 @@ def _delete_everything(app: OpensExpiry, words: Sequence[str], *, confirm: bool,
         )
     if removed is None:
         if not as_json:
-            click.echo("nothing was removed; --confirm removes")
+            say("nothing was removed; --confirm removes")
         return
     if not as_json:
         print_removed(removed)
@@ -200,7 +200,7 @@ def _why_not(found: Everything, words: Sequence[str]) -> str | None:
 
 
 def _print_everything(found: Everything) -> None:
-    click.echo(
+    say(
         f"to remove: all {found.objects} objects, {size_text(found.bytes)}, {len(found.restorable)} restorable backups "
         f"among them, {len(found.permanent)} permanent ones"
     )

@@ -7,6 +7,7 @@ from types import FrameType
 
 import click
 
+from pgbackup.cli.output import say
 from pgbackup.demo.account import Account
 from pgbackup.demo.story import tell_story
 from pgbackup.errors import PgbackupError
@@ -25,11 +26,11 @@ def command(*, s3: bool) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    account = Account(click.echo)
+    account = Account(say)
     try:
         tell_story(account, s3=s3)
     except KeyboardInterrupt:
-        click.echo("interrupted; everything is stopped and removed", err=True)
+        say("interrupted; everything is stopped and removed", err=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
     except PgbackupError:
         account.tell("FAILED; everything is stopped and removed. What went wrong:")

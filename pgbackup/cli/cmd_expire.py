@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import click
 
 from pgbackup.cli.expiry_output import expiry_document, print_plan, print_report, raise_refusal
-from pgbackup.cli.output import emit_json, json_option
+from pgbackup.cli.output import emit_json, json_option, say
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def command(app: OpensExpiry, *, apply: bool, accept_missing: bool, as_json: boo
     if report is None:
         if not as_json:
             is_empty = seen.plan.is_empty and not seen.unfinished
-            click.echo("nothing to remove" if is_empty else "nothing was removed; --apply removes")
+            say("nothing to remove" if is_empty else "nothing was removed; --apply removes")
         return
     if not as_json:
         print_report(report)

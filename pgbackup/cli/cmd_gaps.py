@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbackup.cli.begun import require_begun
-from pgbackup.cli.output import emit_json, json_option, table, time_text
+from pgbackup.cli.output import emit_json, json_option, say, table, time_text
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import ConfigError
 
@@ -55,7 +55,7 @@ def acknowledge(app: App, *, names: tuple[str, ...], everything: bool, comment: 
     if as_json:
         emit_json({"acknowledged": list(dict.fromkeys(gap.name for gap in chosen))})
     else:
-        click.echo("acknowledged: " + (", ".join(dict.fromkeys(gap.name for gap in chosen)) or "nothing"))
+        say("acknowledged: " + (", ".join(dict.fromkeys(gap.name for gap in chosen)) or "nothing"))
 
 
 def _list(app: App, *, as_json: bool) -> None:
@@ -69,7 +69,7 @@ def _list(app: App, *, as_json: bool) -> None:
         emit_json({"gaps": [{"name": gap.name, **_fields(gap)} for gap in gaps]})
         return
     if not gaps:
-        click.echo("no gaps")
+        say("no gaps")
         return
     zone = app.settings.tz
     rows = []

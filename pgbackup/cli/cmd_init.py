@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import emit_json, json_option
+from pgbackup.cli.output import emit_json, json_option, say
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -62,7 +62,7 @@ def command(
     elif do_apply:
         _print_done(done)
         if refusal is None:
-            click.echo(f"role {target.role} gets in, for SQL and for replication: nothing is left to do")
+            say(f"role {target.role} gets in, for SQL and for replication: nothing is left to do")
         else:
             _print_left(target, refusal)
             _print_hba(lines)
@@ -93,36 +93,42 @@ def _apply(app: App, admin_dsn: str | None, target: Target, slot_limit: str) -> 
             set_password(session, target.role, target.password)
             done.append(f"set the password of role {target.role} to the one in PGBACKUP_DSN")
         if facts is not None and facts.superuser:
-            click.echo(f"warning: role {target.role} is a superuser, which pgbackup does not need", err=True)
+            say(f"warning: role {target.role} is a superuser, which pgbackup does not need", err=True)
         address = session.query("SELECT host(inet_client_addr())")[0][0]
     return done, str(address or "")
 
 
 def _print_sql(target: Target, slot_limit: str) -> None:
-    click.echo("-- As a superuser, in psql. `pgbackup init --apply` does the same.\n")
-    click.echo("-- Commits of this session must not wait for the standby that pgbackup may become.")
-    click.echo("SET synchronous_commit = local;\n")
+    say("-- As a superuser, in psql. `pgbackup init --apply` does the same.")
+    say()
+    say("-- Commits of this session must not wait for the standby that pgbackup may become.")
+    say("SET synchronous_commit = local;")
+    say()
     for change in _whole_plan(target, slot_limit):
-        click.echo(f"-- {change.purpose}\n{change.statement};")
-    click.echo("\n-- A password: psql asks for it, and sends only its hash.")
-    click.echo('\\password "{}"'.format(target.role.replace('"', '""')))
+        say(f"-- {change.purpose}")
+        say(f"{change.statement};")
+    say()
+    say("-- A password: psql asks for it, and sends only its hash.")
+    say('\\password "{}"'.format(target.role.replace('"', '""')))
 
 
 def _print_done(done: list[str]) -> None:
     for text in done or ["nothing to change: the role is as it should be, and something bounds the slots"]:
-        click.echo(text)
+        say(text)
 
 
 def _print_left(target: Target, refusal: PgbackupError) -> None:
-    click.echo(f"\nstill to do: role {target.role} does not get in yet: {refusal}")
+    say()
+    say(f"still to do: role {target.role} does not get in yet: {refusal}", indent=2)
     if not target.password:
-        click.echo(f"unless it comes in without one, give it a password (in psql: \\password {target.role})")
+        say(f"unless it comes in without one, give it a password (in psql: \\password {target.role})")
 
 
 def _print_hba(lines: list[str]) -> None:
-    click.echo("\n-- In pg_hba.conf, above every line that would match first; then SELECT pg_reload_conf();")
+    say()
+    say("-- In pg_hba.conf, above every line that would match first; then SELECT pg_reload_conf();")
     for line in lines:
-        click.echo(line)
+        say(line)
 
 
 def _own_address(hosts: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pgbackup.cli.begun import require_begun
-from pgbackup.cli.output import emit_json, json_option, table, time_text, window_texts
+from pgbackup.cli.output import emit_json, json_option, say, table, time_text, window_texts
 from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.size_text import size_text
@@ -23,6 +23,7 @@ _COLUMNS = (
     "name", "started", "finished", ">PostgreSQL", ">timeline", "start LSN", "stop LSN", ">size", ">stored", "engine",
     "keep", "label", "restorable",
 )  # fmt: skip
+_LABEL_CHARACTERS = 200
 
 
 @click.command("list")
@@ -55,7 +56,7 @@ def command(app: App, *, as_json: bool) -> None:
         why = _why_missing(catalog, gap)
         if not why and gap.start // catalog.segment_bytes in expired:
             why = " (expiry keeps none behind a permanent backup)"
-        click.echo(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}{why}")
+        say(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}{why}")
 
 
 def _why_missing(catalog: Catalog, gap: Gap) -> str:
@@ -68,7 +69,7 @@ def _why_missing(catalog: Catalog, gap: Gap) -> str:
 
 def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
     if not catalog.backups:
-        click.echo("no backups")
+        say("no backups")
         return
     rows = []
     for backup in _oldest_first(catalog):
@@ -79,18 +80,24 @@ def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
                 backup.timeline, backup.start_lsn or "-", backup.stop_lsn or "-", size_text(backup.raw_bytes),
                 size_text(backup.stored_bytes) if backup.stored_bytes else "-",  # WAL-E does not say it
                 backup.engine, "permanent" if backup.permanent else "-",
-                backup.label or "-", f"no: {problem}" if problem else "yes",
+                _short(backup.label) or "-", f"no: {problem}" if problem else "yes",
             )
         )  # fmt: skip
     table(_COLUMNS, rows)
 
 
+def _short(label: str) -> str:
+    """A label for a table: that of another tool's backup may be a novel."""
+    return label if len(label) <= _LABEL_CHARACTERS else f"{label[: _LABEL_CHARACTERS - 3]}..."
+
+
 def _print_ranges(ranges: list[RecoverableRange], zone: tzinfo) -> None:
-    click.echo("\nrecoverable:" if ranges else "\nnothing can be recovered")
+    say()
+    say("recoverable:" if ranges else "nothing can be recovered")
     for each in ranges:
         start, end = window_texts(each.start_time, each.end_time, zone)
         until = end if each.end_time is not None else "the end of its WAL"
-        click.echo(
+        say(
             f"  any moment from {start} to {until} "
             f"(timeline {each.timeline}, {each.start} to {each.end}, beginning with {each.backup})"
         )

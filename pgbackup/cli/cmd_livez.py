@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from pgbackup.cli.output import say
 from pgbackup.config.listen import DEFAULT_LISTEN, ListenAddress, parse_listen
 from pgbackup.config.sources import config_file
 from pgbackup.errors import CheckFailed, ConfigError
@@ -33,7 +34,7 @@ def command(ctx: click.Context, *, timeout: float) -> None:
     status, text = _ask(listen, timeout)
     if status != http.client.OK:
         raise CheckFailed(f"pgbackup at {listen} is not alive", detail=text)
-    click.echo(text)
+    say(text)
 
 
 def _listen(flag: str | None, given: Path | None) -> ListenAddress:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgbackup.cli.output import duration_text, emit_json, json_option
+from pgbackup.cli.output import duration_text, emit_json, json_option, say
 from pgbackup.cli.restore_target import check_clock, target_of
 from pgbackup.core.size_text import size_text
 
@@ -166,9 +166,9 @@ def _print_plan(restore: Restore, plan: RecoveryPlan, *, as_json: bool) -> None:
     for later in plan.later_tablespaces:
         rows.append(("tablespace", f"{later.oid} to {later.location}, by recovery: it is younger than the backup"))
     for label, text in rows:
-        click.echo(f"{label + ':':12}{text}")
+        say(f"{label + ':':12}{text}")
     for note in plan.notes:
-        click.echo(f"{'note:':12}{note}")
+        say(f"{'note:':12}{note}")
 
 
 def _print_result(result: RestoreResult, *, as_json: bool) -> None:
@@ -184,15 +184,15 @@ def _print_result(result: RestoreResult, *, as_json: bool) -> None:
         return
     rate = size_text(round(result.raw_bytes / max(result.seconds, 0.001)))
     checked = "every file checked against the manifest" if result.verified else "not checked against a manifest"
-    click.echo(
+    say(
         f"Restored {size_text(result.raw_bytes)} into {result.directory} in {duration_text(result.seconds)} "
         f"({rate}/s), {checked}."
     )
     for note in result.notes[len(result.plan.notes) :]:
-        click.echo(f"{'note:':12}{note}")
-    click.echo(f"Start it{_as_owner(result.directory)} with: pg_ctl -D {shlex.quote(str(result.directory))} start")
+        say(f"{'note:':12}{note}")
+    say(f"Start it{_as_owner(result.directory)} with: pg_ctl -D {shlex.quote(str(result.directory))} start")
     for line in afterwards:
-        click.echo(line)
+        say(line)
 
 
 def _as_owner(directory: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import duration_text, emit_json, json_option, time_text, window_texts
+from pgbackup.cli.output import duration_text, emit_json, json_option, say, time_text, window_texts
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
 
@@ -42,13 +42,15 @@ def command(app: App, *, as_json: bool) -> None:
 
 def _print(status: StatusSnapshot, zone: tzinfo, now: datetime) -> None:
     verdict = str(status.verdict)
-    click.echo(click.style(verdict.upper(), fg=_COLORS[verdict], bold=True))
+    say(mark=verdict.upper(), color=_COLORS[verdict], bold=True)
     for label, text in _lines(status, zone, now):
-        click.echo(f"  {label:<12} {text}")
+        say(f"  {label:<12} {text}")
     for opened in status.findings:
         finding = opened.finding
         word = finding.severity.word
-        click.echo(f"\n{click.style(word, fg=_COLORS[word])}  {finding.summary}  [{finding.key}]\n  {finding.hint}")
+        say()
+        say(f"  {finding.summary}  [{finding.key}]", mark=word, color=_COLORS[word], indent=4)
+        say(f"  {finding.hint}", indent=4)
 
 
 def _lines(status: StatusSnapshot, zone: tzinfo, now: datetime) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pgbackup.cli.output import emit_json, json_option
+from pgbackup.cli.output import emit_json, json_option, say
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed, ConfigError, PgbackupError
 
@@ -87,18 +87,18 @@ def _open(app: App, *, record: bool) -> ObjectStore:
 
 
 def _print_report(report: VerifyReport) -> None:
-    click.echo(
+    say(
         f"backup {report.backup}: {report.objects} objects, {report.files} files and {report.segments} WAL segments, "
         f"{size_text(report.raw_bytes)} read"
     )
     for row in report.wal:
-        click.echo(f"  WAL of timeline {row.timeline}: {row.start} to {row.end}")
+        say(f"  WAL of timeline {row.timeline}: {row.start} to {row.end}")
     for note in report.notes:
-        click.echo(f"  note: {note}")
+        say(f"  note: {note}")
     for finding in report.findings[:_SHOWN]:
-        click.echo(f"{click.style(f'{finding.kind:<10}', fg='red')} {finding.object}: {finding.problem}")
+        say(f" {finding.object}: {finding.problem}", mark=f"{finding.kind:<10}", color="red")
     if report.findings_total > _SHOWN:
-        click.echo(f"and {report.findings_total - _SHOWN} more; --json shows up to {len(report.findings)}")
+        say(f"and {report.findings_total - _SHOWN} more; --json shows up to {len(report.findings)}")
     if report.unchecked_files:
-        click.echo(f"{report.unchecked_files} files were not checked, because the objects that hold them are damaged")
-    click.echo("everything is there and whole" if report.ok else f"{report.findings_total} findings")
+        say(f"{report.unchecked_files} files were not checked, because the objects that hold them are damaged")
+    say("everything is there and whole" if report.ok else f"{report.findings_total} findings")

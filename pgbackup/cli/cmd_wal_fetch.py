@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pgbackup.cli.output import say
 from pgbackup.cli.their_options import options_of_every_command
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _start_prefetch(name: str, path: Path, folder: Path, *, tail: bool) -> None:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     except OSError as exc:
-        click.echo(f"pgbackup: nothing is fetched ahead: {exc}", err=True)
+        say(f"pgbackup: nothing is fetched ahead: {exc}", err=True)
 
 
 def _prefetch_and_exit(app: App, name: str, segment_bytes: int, folder: Path, *, tail: bool) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import tzinfo
 from typing import TYPE_CHECKING
 
-import click
-
-from pgbackup.cli.output import table, time_text
+from pgbackup.cli.output import say, table, time_text
 from pgbackup.core.size_text import size_text
 from pgbackup.errors import CheckFailed
 
@@ -31,17 +29,17 @@ def print_plan(seen: Look, found: Removed, zone: tzinfo) -> None:
     if plan.backups:
         table(_COLUMNS, [_row(verdict, plan, zone) for verdict in plan.backups])
     else:
-        click.echo("no backups")
+        say("no backups")
     for each in plan.wal:
-        click.echo(f"  WAL of timeline {each.timeline}: {_wal_text(each, seen.catalog.segment_bytes)}")
+        say(f"  WAL of timeline {each.timeline}: {_wal_text(each, seen.catalog.segment_bytes)}")
     for timeline in plan.histories:
-        click.echo(f"  the history of timeline {timeline}: no later branch that is kept needs it")
+        say(f"  the history of timeline {timeline}: no later branch that is kept needs it")
     if plan.marks:
-        click.echo(f"  {len(plan.marks)} time marks, older than everything kept")
+        say(f"  {len(plan.marks)} time marks, older than everything kept")
     if seen.unfinished:
-        click.echo(f"  what an interrupted expiry left of {', '.join(seen.unfinished)}")
+        say(f"  what an interrupted expiry left of {', '.join(seen.unfinished)}")
     if not plan.is_empty or seen.unfinished:
-        click.echo(f"to remove: {found.objects} objects, {size_text(found.bytes)}")
+        say(f"to remove: {found.objects} objects, {size_text(found.bytes)}")
 
 
 def _row(verdict: Verdict, plan: ExpiryPlan, zone: tzinfo) -> tuple[object, ...]:
@@ -66,20 +64,20 @@ def _wal_text(each: WalRange, segment_bytes: int) -> str:
 def print_report(report: ExpiryReport) -> None:
     """What an expiry did."""
     removed = report.removed
-    click.echo(f"removed: {len(report.backups)} backups, {removed.objects} objects, {size_text(removed.bytes)}")
+    say(f"removed: {len(report.backups)} backups, {removed.objects} objects, {size_text(removed.bytes)}")
     _print_retained(removed)
 
 
 def print_removed(removed: Removed) -> None:
     """What was removed without a plan."""
-    click.echo(f"removed: {removed.objects} objects, {size_text(removed.bytes)}")
+    say(f"removed: {removed.objects} objects, {size_text(removed.bytes)}")
     _print_retained(removed)
 
 
 def _print_retained(removed: Removed) -> None:
     if removed.retained:
         first = f"first {removed.first_retained} ({removed.why_retained})"
-        click.echo(f"retained by the store: {removed.retained} objects, {first}")
+        say(f"retained by the store: {removed.retained} objects, {first}")
 
 
 def expiry_document(seen: Look, found: Removed, report: ExpiryReport | None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 
 import click
 
-from pgbackup.cli.output import json_was_emitted
+from pgbackup.cli.output import json_was_emitted, say, say_document
 from pgbackup.errors import EXIT_BUG, NotInArchive, PgbackupError
 
 EXIT_USAGE = 2
@@ -44,7 +44,7 @@ def report(exc: BaseException, args: Sequence[str], context: click.Context | Non
     if isinstance(exc, BrokenPipeError):
         _give_up_stdout()
         return EXIT_BROKEN_PIPE
-    _say("".join(traceback.format_exception(exc)).rstrip())
+    _say("".join(traceback.format_exception(exc)).rstrip(), indent=0)
     _say("pgbackup: error: this is a bug in pgbackup; please report it with the lines above")
     bug = PgbackupError(f"{type(exc).__name__}: {exc}")
     _print_json(bug, args, context, kind="Bug", code=EXIT_BUG)
@@ -94,12 +94,12 @@ def _print_json(
         "retryable": exc.retryable,
         "exit_code": exc.exit_code if code is None else code,
     }
-    print(_redact(json.dumps({"error": error}, indent=2, ensure_ascii=False)))  # noqa: T201
+    say_document(_redact(json.dumps({"error": error}, indent=2, ensure_ascii=False)))
 
 
-def _say(text: str) -> None:
+def _say(text: str, *, indent: int = 2) -> None:
     try:
-        print(_redact(text), file=sys.stderr, flush=True)  # noqa: T201
+        say(_redact(text), err=True, indent=indent)
     except OSError:
         return
 

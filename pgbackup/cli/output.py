@@ -1,5 +1,6 @@
-"""What commands print on stdout: tables and JSON, and times; the same value either way.
+"""What commands print: lines, tables and JSON, and times; the same value either way.
 
+Nothing else prints, so that no command can forget that texts are anybody's: they are shown as ``printable`` has them.
 JSON is one document per command. Its times are ISO 8601 with zone, LSNs are text, sizes are bytes, durations seconds.
 """
 
@@ -15,14 +16,35 @@ from pathlib import PurePath
 import click
 
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.printable import printable, printable_json, printable_lines
 
 _WRITTEN = "pgbackup.json_written"
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
 
+def say(
+    text: str = "",
+    *,
+    mark: str = "",
+    color: str | None = None,
+    bold: bool = False,
+    err: bool = False,
+    indent: int | None = None,
+) -> None:
+    """Print one line, with a coloured mark in front. With an ``indent``, the text may have lines of its own: those
+    after the first are indented by so much at least."""
+    shown = printable(text) if indent is None else printable_lines(text, indent)
+    click.echo((click.style(printable(mark), fg=color, bold=bold) if mark else "") + shown, err=err)
+
+
+def say_document(text: str) -> None:
+    """Print JSON."""
+    click.echo(printable_json(text))
+
+
 def emit_json(value: object) -> None:
     """Print the command's one JSON document."""
-    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False))
+    say_document(json.dumps(plain(value), indent=2, ensure_ascii=False))
     context = click.get_current_context(silent=True)
     if context is not None:
         context.find_root().meta[_WRITTEN] = True
@@ -58,11 +80,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print aligned columns, numbers and sizes to the right when the column's name begins with ``>``."""
     names = [column.removeprefix(">") for column in columns]
     right = [column.startswith(">") for column in columns]
-    cells = [names, *([str(cell) for cell in row] for row in rows)]
+    cells = [names, *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     for row in cells:
         padded = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
-        click.echo("  ".join(padded).rstrip())
+        say("  ".join(padded).rstrip())
 
 
 def time_text(moment: datetime | None, zone: tzinfo = UTC, *, up: bool = False) -> str:

@@ -13,6 +13,7 @@ from pgbackup.cli.output import duration_text
 from pgbackup.core.size_text import size_text
 from pgbackup.engines.base import ProgressSink
 from pgbackup.logs import log_fields
+from pgbackup.printable import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -82,7 +83,7 @@ class TerminalProgress:
     def start(self, what: str, total_bytes: int | None) -> None:
         self.finish()
         progress = _new_bar()
-        self._task = progress.add_task(what, total=total_bytes)
+        self._task = progress.add_task(printable(what), total=total_bytes)
         progress.start()
         self._progress = progress
 

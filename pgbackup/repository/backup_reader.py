@@ -32,7 +32,6 @@ _VERSION = re.compile(r"PostgreSQL (\d{1,2})(?:\.(\d{1,3}))?(?:\.(\d{1,3}))?")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WAL_E_EXTENSION = "lzo"
 _OLDEST_VERSION = 130000
-_LABEL_CHARACTERS = 200
 _BY_HAND = "Restore it with the tool that wrote it (backup-fetch), and remove it by hand when nobody needs it any more."
 _log = logging.getLogger(__name__)
 
@@ -216,10 +215,10 @@ class _Documents:
     def _label(self) -> str:
         """Part of our user data; that of WAL-G's backups may be anything, and holds it where the engine took them."""
         if self.extras is not None:
-            return _one_short_line(self.extras.text("label"))
+            return self.extras.text("label")
         user_data = self.seal.value("UserData") or self.details.value("user_data")
         label = user_data.get("label") if isinstance(user_data, dict) else None
-        return _one_short_line(label) if isinstance(label, str) else ""
+        return label if isinstance(label, str) else ""
 
     def _moment(self, in_seal: str, in_details: str) -> datetime | None:
         """Our sentinel vouches for itself; with the other tools metadata.json is the truth."""
@@ -277,12 +276,6 @@ class _Documents:
         if self.match[2] is not None and not self.seal.text("DeltaFrom"):
             return "its name is a delta's, and its sentinel does not say of which backup"
         return ""
-
-
-def _one_short_line(text: str) -> str:
-    """A label for a table and a terminal, whatever somebody wrote into it."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 2 * _LABEL_CHARACTERS]).split())
-    return line if len(line) <= _LABEL_CHARACTERS else f"{line[: _LABEL_CHARACTERS - 3]}..."
 
 
 def _version(text: str) -> int:

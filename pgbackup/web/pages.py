@@ -18,6 +18,7 @@ from pgbackup.core.status import StatusSnapshot, Verdict, verdict_now
 from pgbackup.core.status_json import status_json
 from pgbackup.core.worker_health import WorkerState
 from pgbackup.logs import redact
+from pgbackup.printable import printable, printable_json
 from pgbackup.web.metrics import CONTENT_TYPE, Metrics, ReadStatus
 
 _TEXT = "text/plain; charset=utf-8"
@@ -104,12 +105,12 @@ class Pages:
 
     def _status(self) -> Answer:
         document = _redacted(status_json(self._sources.read_status(), self._sources.now()))
-        body = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        body = printable_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
         return Answer(HTTPStatus.OK, body.encode(), _JSON)
 
 
 def _text(status: HTTPStatus, lines: Iterable[str]) -> Answer:
-    return Answer(status, "".join(f"{redact(line)}\n" for line in lines).encode())
+    return Answer(status, "".join(f"{printable(redact(line))}\n" for line in lines).encode())
 
 
 def _redacted(value: object) -> object:

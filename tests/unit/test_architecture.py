@@ -86,6 +86,18 @@ def test_annotations_are_lazy() -> None:
             assert "from __future__ import annotations" in _text(path), path
 
 
+def test_one_module_prints() -> None:
+    """What reaches a terminal goes through ``printable``: only cli.output and the handler of logs write there."""
+    writers = {
+        _relative(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(_text(path)))
+        if (isinstance(node, ast.Attribute) and node.attr in {"echo", "secho", "style", "prompt", "confirm"})
+        or (isinstance(node, ast.Name) and node.id == "print")
+    }
+    assert writers == {"pgbackup/cli/output.py"}
+
+
 def test_every_test_mirrors_a_module() -> None:
     """tests/unit/<room>/ exists for a room of pgbackup only."""
     unit = ROOT / "tests" / "unit"

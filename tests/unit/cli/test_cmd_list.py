@@ -61,6 +61,12 @@ def test_the_table(listed):
     ]
 
 
+def test_a_long_label_is_cut_in_the_table_only(listed):
+    novel = replace(CATALOG, backups=(replace(GOOD, label="x" * 5000),))
+    assert f" {'x' * 197}...  yes" in listed(novel)
+    assert json.loads(listed(novel, "--json"))["backups"][0]["label"] == "x" * 5000
+
+
 def test_json(listed):
     document = json.loads(listed(CATALOG, "--json"))
     first, second = document["backups"]

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 
-from pgbackup.cli.output import duration_text, emit_json, plain, table, time_text, window_texts
+from pgbackup.cli.output import duration_text, emit_json, plain, say, table, time_text, window_texts
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.size_text import size_text
 
@@ -75,3 +75,12 @@ def test_a_window_never_ends_before_it_begins():
     longer = window_texts(begin, begin + timedelta(milliseconds=900), UTC)
     assert longer == ("2026-03-01 02:00:06+00:00", "2026-03-01 02:00:06+00:00")
     assert window_texts(begin, None, UTC) == ("2026-03-01 02:00:06+00:00", "-")
+
+
+def test_a_line_is_one_line_whatever_it_says(capsys):
+    say("a\x1b[31m\nb", mark="fail\x1b", color="red")
+    say("first\nsecond\x07", err=True, indent=4)
+    table(["name", "x"], [["a\nb", 1], ["c", 2]])
+    said = capsys.readouterr()
+    assert said.out == "fail\\x1ba\\x1b[31m\\nb\nname  x\na\\nb  1\nc     2\n"
+    assert said.err == "first\n    second\\x07\n"

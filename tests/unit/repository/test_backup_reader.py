@@ -67,9 +67,7 @@ def test_one_of_wal_g() -> None:
     ("user_data", "label"),
     [
         ({"label": "before the upgrade"}, "before the upgrade"),
-        ({"label": " two\nlines,\ta bell\a and \x1b[31mred\u202e "}, "two lines, a bell and [31mred"),
-        ({"label": "\ud800"}, ""),
-        ({"label": "x" * 5000}, "x" * 197 + "..."),
+        ({"label": " two\nlines \x1b[31mred\u202e "}, " two\nlines \x1b[31mred\u202e "),
         ({"label": ["x"]}, ""),
         ({"a": 1}, ""),
         ("before the upgrade", ""),
@@ -85,13 +83,6 @@ def test_the_label_that_the_engine_wal_g_gave(user_data: Any, label: str) -> Non
 def test_a_label_that_only_metadata_json_has() -> None:
     found = read(WAL_G_SENTINEL | {"UserData": None}, WAL_G_METADATA | {"user_data": {"label": "by hand"}})
     assert found.backup.label == "by hand"
-
-
-def test_a_label_of_ours_is_shown_in_one_line_too() -> None:
-    documents = MadeRepository().documents(Lsn(5 << 20), Lsn(6 << 20), label="a\x1b]0;title\a\nb " + "c" * 300)
-    label = read_backup("base_000000010000000000000005", MODIFIED, documents.sentinel(), None).backup.label
-    assert label.startswith("a ]0;title b ccc")
-    assert len(label) == 200
 
 
 def test_without_metadata_the_sentinel_counts() -> None:

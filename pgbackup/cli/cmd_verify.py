@@ -71,7 +71,7 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
     else:
         _print_report(report)
     if record and problem is None:
-        click.echo("the verdict is recorded; a running pgbackup sees it at one of its next looks", err=True)
+        say("the verdict is recorded; a running pgbackup sees it at one of its next looks", err=True)
     if problem is not None and report.ok:
         raise problem
     if not report.ok:

@@ -18,6 +18,7 @@ from pgbackup.core.status import StatusSnapshot, Verdict, verdict_now
 from pgbackup.core.worker_health import WorkerState
 from pgbackup.engines.base import StopSignal
 from pgbackup.logs import redact
+from pgbackup.printable import printable
 
 _MAX_SECONDS = 10.0
 _SEND_SECONDS = 1.0
@@ -124,4 +125,4 @@ class ServiceNotices:
             text = f"{verdict}: recoverable to {snapshot.latest_recoverable.isoformat(sep=' ', timespec='seconds')}"
         else:
             text = str(verdict)
-        return redact(" ".join(text.split()))[:_STATUS_CHARACTERS]
+        return printable(redact(" ".join(text.split())))[:_STATUS_CHARACTERS]

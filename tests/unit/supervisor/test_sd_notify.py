@@ -125,6 +125,14 @@ def test_a_finding_of_several_lines_cannot_forge_another_message(tmp_path: Path)
     systemd.close()
 
 
+def test_a_finding_that_is_no_text_does_not_end_the_watchdog(systemd: Systemd) -> None:
+    """A document may name a file that no UTF-8 can hold; a thread that died of it had systemd kill the service."""
+    bad = replace(FULL.findings[0], finding=replace(FULL.findings[0].finding, summary="damaged: x\ud800\x1b[2J"))
+    with notices(systemd, replace(sources([LIVES]), read_status=lambda: replace(FULL, findings=(bad,)))):
+        assert systemd.hear()["STATUS"] == "ok: damaged: x\\ud800\\x1b[2J"
+        assert systemd.hear()["WATCHDOG"] == "1"
+
+
 def test_nobody_who_listens_harms_nothing(tmp_path: Path) -> None:
     gone = NotifySocket(str(tmp_path / "gone"), 0.05)
     assert not gone.send(READY="1")

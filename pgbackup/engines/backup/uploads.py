@@ -19,7 +19,9 @@ from pgbackup.repository.codec import Encoder
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.stream_writer import ABORT_SECONDS, ObjectWriter
 
-PART_BYTES = 16 << 20
+PART_BYTES = 8 << 20
+"""Small, so that a data part of 256 MiB goes up while it is still compressed, whatever the ratio: what is left for the
+end is little. A whole object in one PUT would also cost its MD5 (see S3Store), and memory for all of it."""
 BUFFER_BYTES = 128 << 20
 _OTHER_BUFFERS = 4
 _COMPLETING = 2

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pgbackup.engines.backup.uploads import BUFFER_BYTES, BackupUploads, part_bytes
+from pgbackup.engines.backup.uploads import BUFFER_BYTES, PART_BYTES, BackupUploads, part_bytes
 from pgbackup.errors import BackupError
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.storage.s3_upload import MIN_PART_BYTES
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 @pytest.mark.parametrize("concurrency", range(1, 21))
 def test_parts_are_as_large_as_s3_wants_them(concurrency: int) -> None:
-    assert MIN_PART_BYTES <= part_bytes(concurrency) <= 16 * MIB
+    assert MIN_PART_BYTES <= part_bytes(concurrency) <= PART_BYTES
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 20])

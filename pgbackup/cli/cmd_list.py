@@ -13,6 +13,7 @@ from pgbackup.cli.output import emit_json, json_option, say, table, time_text, w
 from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.size_text import size_text
+from pgbackup.core.wal_holes import holes
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -43,7 +44,7 @@ def command(app: App, *, as_json: bool) -> None:
         url = store.url
         if not catalog.backups:
             require_begun(store)
-    gaps = [gap for timeline in catalog.timelines for gap in catalog.gaps(timeline)]
+    gaps = holes(catalog)
     if as_json:
         emit_json(_document(url, catalog, gaps))
         return

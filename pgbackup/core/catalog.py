@@ -7,12 +7,11 @@ to it is there, on the path of one timeline.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from itertools import pairwise
 from operator import itemgetter
 
 from pgbackup.core.backup import Backup
@@ -86,7 +85,6 @@ class Catalog:
 
     @cached_property
     def _runs(self) -> dict[int, list[tuple[int, int]]]:
-        """Timeline -> its unbroken runs of whole segments, in order: first number, and the first after it."""
         return {timeline: _runs_of(numbers) for timeline, numbers in self.segments.items()}
 
     def _run_end(self, timeline: int, number: int) -> int:
@@ -204,18 +202,9 @@ class Catalog:
         gap = self.known_gap(segment)
         return f" (lost: {gap.reason}, noticed {gap.found.isoformat(sep=' ', timespec='seconds')})" if gap else ""
 
-    def gaps(self, timeline: int) -> list[Gap]:
-        """Holes between the whole segments of one timeline."""
-        size = self.segment_bytes
-        return [
-            Gap(timeline, Lsn(left[1] * size), Lsn(right[0] * size))
-            for left, right in pairwise(self._runs.get(timeline, []))
-        ]
-
-    def has_anything_after(self, timeline: int, number: int) -> bool:
-        """Whether whole segments of a timeline with a higher number than ``number`` exist."""
-        numbers = self.segments.get(timeline, ())
-        return bisect_left(numbers, number + 1) < len(numbers)
+    def runs(self, timeline: int) -> Sequence[tuple[int, int]]:
+        """The unbroken runs of whole segments of a timeline, in order: first number, and the first after it."""
+        return self._runs.get(timeline, ())
 
     def end_of_timeline(self, timeline: int) -> Lsn:
         """The end of the last byte of WAL that is stored for a timeline; 0 when there is none."""

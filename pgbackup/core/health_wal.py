@@ -11,6 +11,7 @@ from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, HealthLimits, RepositoryView, ServerView, StreamView
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.wal_holes import next_stored
 
 
 def wal_findings(
@@ -75,7 +76,7 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView
     Segments are uploaded several at a time, so one that we have not confirmed may still be under way; its age is told.
     """
     blocked = reach.blocked_by
-    if blocked is None or not catalog.has_anything_after(blocked.timeline, blocked.number):
+    if blocked is None or not _has_whole_behind(catalog, server, blocked):
         return
     if stream is not None and stream.streaming and stream.confirmed is not None and stream.confirmed < blocked.end:
         return
@@ -88,6 +89,13 @@ def _hole(catalog: Catalog, server: ServerView, reach: Reach, stream: StreamView
         "No moment after it can be recovered until a new base backup is finished: run `pgbackup backup`.",
         {"timeline": blocked.timeline, "lsn": str(blocked.start), "server_timeline": server.timeline},
     )
+
+
+def _has_whole_behind(catalog: Catalog, server: ServerView, missing: SegmentName) -> bool:
+    """Whether a whole segment is stored behind a missing one on the server's path, perhaps beyond a fork. Pieces of the
+    open segment may be there before the one that is being uploaded."""
+    history = catalog.history(server.timeline)
+    return next_stored(catalog, history, missing.number, open_too=False) is not None
 
 
 def _is_told_as_gap(catalog: Catalog, server: ServerView, missing: SegmentName) -> bool:
@@ -108,7 +116,7 @@ def _vanished(catalog: Catalog, server: ServerView, reach: Reach, stream: Stream
         return
     blocked = reach.blocked_by
     if blocked is not None and (
-        catalog.has_anything_after(blocked.timeline, blocked.number) or _is_told_as_gap(catalog, server, blocked)
+        _has_whole_behind(catalog, server, blocked) or _is_told_as_gap(catalog, server, blocked)
     ):
         return
     yield Finding(

@@ -95,7 +95,8 @@ class WalCheck:
         reach = read_catalog(self._store, self._codec, with_marks=False).reach(self._backup, timeline)
         if reach is None or reach.end < lsn:
             end = reach.end if reach is not None else self._backup.start_lsn
-            segment = SegmentName.containing(timeline, end, self._catalog.segment_bytes)
+            size = self._catalog.segment_bytes
+            segment = self._histories[timeline].segment_for(end // size, size)
             problem = f"WAL to {lsn} of timeline {timeline} had been confirmed as durable, and is there to {end} only"
             self._findings.add("missing", f"{keys.WAL}{segment}", problem)
 

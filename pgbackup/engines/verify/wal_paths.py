@@ -6,7 +6,6 @@ their beginnings, so what is to be read is one row of segments for each timeline
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.timeline import TimelineHistory
+from pgbackup.core.wal_holes import next_stored
 
 _NAMED = 100
 
@@ -100,22 +100,9 @@ def _hole(catalog: Catalog, backup: Backup, history: TimelineHistory) -> Iterato
     if reach is None or reach.blocked_by is None:
         return
     size, first = catalog.segment_bytes, reach.blocked_by.number
-    behind = _next_stored(catalog, history, first)
+    behind = next_stored(catalog, history, first)
     if behind is None:
         return
-    why = f"there is WAL behind it: {history.segment_for(behind, size)}"
-    for number in range(first, min(behind, first + _NAMED)):
+    why = f"there is WAL behind it: {behind}"
+    for number in range(first, min(behind.number, first + _NAMED)):
         yield MissingSegment(history.segment_for(number, size), why)
-
-
-def _next_stored(catalog: Catalog, history: TimelineHistory, number: int) -> int | None:
-    """The number of the next segment on a path behind ``number`` of which anything is stored."""
-    size = catalog.segment_bytes
-    found = [s.number for s, end in catalog.tails.items() if end and s.timeline == history.timeline]
-    found = [n for n in found if n > number]
-    for timeline, begin, _ in history.path():
-        numbers = catalog.segments.get(timeline, ())
-        index = bisect_left(numbers, max(number + 1, begin // size))
-        if index < len(numbers) and history.segment_for(numbers[index], size).timeline == timeline:
-            found.append(numbers[index])
-    return min(found, default=None)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgbackup.core.backup import Backup
-from pgbackup.core.catalog import MOST_MISSING, Catalog, Gap, TimeMark
+from pgbackup.core.catalog import MOST_MISSING, Catalog, TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
 from pgbackup.core.recovery_choice import ended_before, known_until
 from pgbackup.core.timeline import Ancestor, TimelineHistory
@@ -173,26 +173,6 @@ def test_why_a_backup_is_not_restorable() -> None:
     assert whole.why_not_restorable(make_backup(5, 6.5, problem="no pg_control")) == "no pg_control"
     damaged = make_backup(5, 6.5, corrupt_files=("base/1/2", "base/1/3"))
     assert whole.why_not_restorable(damaged) == "pages are damaged in base/1/2, base/1/3"
-
-
-def test_gaps_name_what_is_missing() -> None:
-    catalog = make_catalog({1: [3, 4, 7, 8, 12]})
-    assert catalog.gaps(1) == [Gap(1, lsn(5), lsn(7)), Gap(1, lsn(9), lsn(12))]
-    assert catalog.gaps(2) == []
-
-
-@given(st.sets(st.integers(0, 200), min_size=1))
-def test_segments_and_gaps_are_everything_between_the_first_and_the_last(numbers: set[int]) -> None:
-    catalog = make_catalog({1: numbers})
-    absent = {n for gap in catalog.gaps(1) for n in range(gap.start // SIZE, gap.end // SIZE)}
-    assert absent | numbers == set(range(min(numbers), max(numbers) + 1))
-    assert not absent & numbers
-
-
-def test_has_anything_after() -> None:
-    catalog = make_catalog({1: [3, 7]})
-    assert [catalog.has_anything_after(1, n) for n in (0, 3, 6, 7, 8)] == [True, True, True, False, False]
-    assert not catalog.has_anything_after(9, 0)
 
 
 def test_timelines_are_those_of_anything_there() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from pgbackup.core.catalog import TimeMark
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
+from pgbackup.core.wal_holes import holes
 from pgbackup.errors import CorruptObject, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import CatalogReader, read_catalog, read_for_restore
@@ -60,7 +61,7 @@ def test_whole_segments_under_any_extension_once(made: MadeRepository) -> None:
     assert {t: list(n) for t, n in catalog.segments.items()} == {1: [1, 2, 4, 5, 6], 2: [0xFFF, 0x1000, 0x1001]}
     assert catalog.has(SegmentName(1, 5, MIB))
     assert not catalog.has(SegmentName(1, 3, MIB))
-    assert [(g.start // MIB, g.end // MIB) for g in catalog.gaps(1)] == [(3, 4)]
+    assert [(g.start // MIB, g.end // MIB) for g in holes(catalog)] == [(3, 4)]
 
 
 @pytest.mark.parametrize("is_claimed", [True, False])

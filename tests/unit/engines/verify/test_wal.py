@@ -95,6 +95,16 @@ def test_several_missing_segments_are_all_named(branches: Branches) -> None:
     assert set(branches.problems()) == set(missing)
 
 
+def test_confirmed_wal_that_is_gone_is_named_as_it_was_stored(branches: Branches) -> None:
+    """What is missing of timeline 3's path is a segment of timeline 2, under whose name it was stored."""
+    confirmed = Lsn(7 * MIB + MIB // 4)
+    branches.made.store.put(keys.STATUS, f'{{"timeline": 3, "confirmed": "{confirmed}"}}'.encode())
+    assert branches.verify().ok
+    branches.made.store.delete([branches.made.segment_key(2, 6)])
+    problem = branches.problems()[f"{keys.WAL}{SegmentName(2, 6, MIB)}"]
+    assert problem == f"WAL to {confirmed} of timeline 3 had been confirmed as durable, and is there to 0/600000 only"
+
+
 def test_the_end_of_a_timeline_is_no_hole(branches: Branches) -> None:
     branches.made.store.delete(piece_keys(branches, 1, 7) + piece_keys(branches, 3, 8))
     report = branches.verify()

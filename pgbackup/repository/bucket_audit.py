@@ -28,7 +28,7 @@ _BEFORE_ALL = keys.BASEBACKUPS[:-1] + "."
 _AFTER_BACKUPS = keys.BASEBACKUPS[:-1] + "0"
 _AFTER_MARKS = keys.MARKS[:-1] + "0"
 _AFTER_WAL = keys.WAL[:-1] + "0"
-_MOST_NAMED = 20
+_MOST_NAMED = 1000
 
 
 class BucketAudit:
@@ -44,7 +44,9 @@ class BucketAudit:
         self._prints: dict[int, int] = {}
         self._prints_walked: dict[int, int] = {}
         self.replaced: dict[str, None] = {}
-        """Keys of WAL segments that were replaced by others under our eyes, oldest first; not all of very many."""
+        """Keys below ``wal_005/`` that were replaced by others under our eyes, oldest first; not all of very many."""
+        self.replaced_more = False
+        """Whether there were more, which nobody knows any more."""
         self.replacements = 0
         """How often that was seen, also of what is named already."""
         self.marks: tuple[TimeMark, ...] = ()
@@ -142,6 +144,8 @@ class BucketAudit:
             self.replacements += 1
             if len(self.replaced) < _MOST_NAMED:
                 self.replaced[info.key] = None
+            else:
+                self.replaced_more |= info.key not in self.replaced
         if len(self._prints_walked) < _MOST_PRINTS:
             self._prints_walked[name] = mark
 

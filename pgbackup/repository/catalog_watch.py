@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -69,20 +69,29 @@ class CatalogWatch:
 
     @property
     def replaced(self) -> tuple[str, ...]:
-        """What was replaced by something else under our eyes: backups, and segments of WAL by their keys."""
-        return (*self._replaced, *self._audit.replaced)
+        """What was replaced by something else under our eyes, and is still there: backups, and WAL by its keys."""
+        more = ("other WAL",) if self._audit.replaced_more else ()
+        return (*filter(self._is_there, (*self._replaced, *self._audit.replaced)), *more)
 
     @property
     def replacements(self) -> int:
         """How often something was seen to be replaced, the same again as well."""
         return self._replacements + self._audit.replacements
 
-    def forget_replaced(self, backup: str) -> None:
-        """This backup and the WAL since it have been read, and are whole."""
-        first = keys.wal(backup.removeprefix("base_")[:24], "")
+    def forget_replaced(self, backup: str, was_read: Callable[[str], bool]) -> None:
+        """This backup and the WAL of which ``was_read`` knows the keys have been read, and are whole."""
         self._replaced.pop(backup, None)
-        for key in [key for key in self._audit.replaced if key >= first]:
+        for key in [key for key in self._audit.replaced if was_read(key)]:
             del self._audit.replaced[key]
+
+    def _is_there(self, name: str) -> bool:
+        """What is gone is told as such, or was removed by expiry. It may come back as what it was replaced by."""
+        if self._catalog is None:
+            return True
+        if not name.startswith(keys.WAL):
+            return self._catalog.backup(name) is not None
+        segment = keys.wal_segment(name)
+        return segment is None or self._catalog.has(SegmentName.parse(segment, self._catalog.segment_bytes))
 
     @property
     def sample(self) -> str:
@@ -134,15 +143,14 @@ class CatalogWatch:
         return catalog
 
     def _note_replaced(self, catalog: Catalog, folders: dict[str, Folder]) -> None:
-        """A sealed backup never changes. What is missing is told as its problem, and may come back; what has gone with
-        all its moments is told as such, or was removed by expiry."""
+        """A sealed backup never changes. What is missing is told as its problem, and may come back; so may one that is
+        gone, as another of the same name."""
         whole = {backup.name: folders[backup.name] for backup in catalog.backups if not backup.problem}
         for name in whole.keys() & self._whole.keys():
             if whole[name] != self._whole[name]:
                 self._replacements += 1
                 self._replaced[name] = None
-        self._replaced = {name: None for name in self._replaced if name in folders}
-        self._whole = {name: whole.get(name, folder) for name, folder in self._whole.items() if name in folders} | whole
+        self._whole |= whole
 
     def _refresh_wal(self, known: Catalog) -> Catalog | None:
         timeline = _newest_timeline(known)

@@ -30,6 +30,7 @@ from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.engines.presence.other_writer import OtherWriter, OtherWriterWatch
+from pgbackup.engines.verify.wal_paths import wal_read_with
 from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
@@ -159,7 +160,7 @@ class HealthLook:
             other_writer_has_written=other is not None and other.has_written,
             missing_bookkeeping=self._ports.watch.missing_bookkeeping,
             verification=self._verification,
-            replaced=self._replaced(),
+            replaced=self._replaced(catalog),
             unreadable=unreadable,
             had_backups=self._had_backups,
             vanished=vanished,
@@ -202,15 +203,16 @@ class HealthLook:
         self._unreadable = key
         return f"{key}: {problem}"
 
-    def _replaced(self) -> tuple[str, ...]:
+    def _replaced(self, catalog: Catalog) -> tuple[str, ...]:
         """What was replaced, until a verification that began after the last replacement has found it whole."""
         watch = self._ports.watch
-        if watch.replacements != self._replacements:
+        if watch.replacements != self._replacements or (watch.replaced and self._replaced_at is None):
             self._replacements = watch.replacements
             self._replaced_at = Noticed(self._store_time(), self._verification)
         if self._replaced_at is not None:
-            for backup in self._replaced_at.whole_since(self._verification):
-                watch.forget_replaced(backup)
+            for name in self._replaced_at.whole_since(self._verification):
+                if (backup := catalog.backup(name)) is not None:
+                    watch.forget_replaced(name, wal_read_with(catalog, backup))
         if not watch.replaced:
             self._replaced_at = None
         return watch.replaced

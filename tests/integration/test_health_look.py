@@ -176,12 +176,17 @@ def test_every_lost_or_replaced_object_is_told_at_the_next_look(watched: Watched
         }
         for key, finding in lost.items():
             data = store.get(key)
+            store.put(key, bytes(reversed(data)))
+            assert "repository:replaced" in watched.finding_keys(), key
+            for name in (older, newer):
+                watched._look._ports.watch.forget_replaced(name, lambda _: True)
+            assert "repository:replaced" not in watched.finding_keys(), key
             store.delete([key])
             assert any(found.startswith(finding) for found in watched.finding_keys()), key
-            store.put(key, bytes(reversed(data)))
-            assert "repository:replaced" in watched.finding_keys()
-            watched._look._ports.watch.forget_replaced("")
+            store.put(key, data)
             watched.health()
+            for name in (older, newer):
+                watched._look._ports.watch.forget_replaced(name, lambda _: True)
         write_verification(store, LastRun(datetime.now(UTC), ok=False, summary="1 object damaged"))
         assert "verify:failed" in watched.finding_keys(), "not an hour later"
 

@@ -6,14 +6,15 @@ their beginnings, so what is to be read is one row of segments for each timeline
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import SegmentName
-from pgbackup.core.timeline import TimelineHistory
+from pgbackup.core.timeline import TimelineHistory, parse_history_name
 from pgbackup.core.wal_holes import next_stored
+from pgbackup.repository import keys
 
 _NAMED = 100
 
@@ -77,6 +78,22 @@ def spans_of(catalog: Catalog, backup: Backup, paths: list[TimelineHistory], *, 
                 break
             number += 1
     return [Span(timeline, *row) for timeline, row in sorted(rows.items())]
+
+
+def wal_read_with(catalog: Catalog, backup: Backup) -> Callable[[str], bool]:
+    """Which objects below ``wal_005/`` are read with a backup: rows of segments, and the histories on the way."""
+    paths = paths_of(catalog, backup, only_needed=False)
+    spans = {span.timeline: span for span in spans_of(catalog, backup, paths, only_needed=False)}
+
+    def is_read(key: str) -> bool:
+        name = keys.wal_segment(key)
+        if name is None:
+            return parse_history_name(keys.wal_file(key)[0]) in spans
+        segment = SegmentName.parse(name, catalog.segment_bytes)
+        span = spans.get(segment.timeline)
+        return span is not None and span.first <= segment.number < span.end
+
+    return is_read
 
 
 def missing_segments(

@@ -297,54 +297,6 @@ def watch_of(made: MadeRepository) -> Catalog:
     return CatalogWatch(made.store, made.codec).look(0.0, moving=True)[0]
 
 
-def test_what_was_replaced_is_named_until_it_was_read(large: MadeRepository) -> None:
-    watch = watching(large)
-    for look in range(20):
-        watch.look(float(look), moving=True)
-    wal = keys.wal(str(segment(700)), "zst")
-    large.store.put(wal, b"y")
-    part = next(info.key for info in large.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
-    large.store.put(part, bytes(len(large.store.get(part))))
-    for look in range(20):
-        watch.look(20.0 + look, moving=True)
-    name = keys.backup_name(1, Lsn((5 << 20) + 40), 1 << 20)
-    assert set(watch.replaced) == {wal, name}
-    assert watch.replacements == 2
-    large.store.put(wal, b"z")
-    for look in range(20):
-        watch.look(40.0 + look, moving=True)
-    assert set(watch.replaced) == {wal, name}
-    assert watch.replacements == 3, "the same once more"
-    watch.forget_replaced(name)
-    assert watch.replaced == ()
-
-
-def test_a_replaced_backup_is_named_until_it_is_gone(large: MadeRepository) -> None:
-    watch = watching(large)
-    part = next(info.key for info in large.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
-    large.store.put(part, bytes(len(large.store.get(part))))
-    name = keys.backup_name(1, Lsn((5 << 20) + 40), 1 << 20)
-    watch.look(1.0, moving=True)
-    assert watch.replaced == (name,)
-    large.store.delete([keys.sentinel(name), *(info.key for info in large.store.list(keys.backup_folder(name)))])
-    watch.look(2.0, moving=True)
-    assert watch.replaced == ()
-
-
-def test_what_comes_back_as_it_was_is_not_called_replaced(large: MadeRepository) -> None:
-    watch = watching(large)
-    part = next(info.key for info in large.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
-    version = large.store._objects[part]
-    large.store.delete([part])
-    catalog, _ = watch.look(1.0, moving=True)
-    assert any("part" in backup.problem for backup in catalog.backups)
-    large.store._objects[part] = version
-    for look in range(2, 6):
-        catalog, _ = watch.look(float(look), moving=True)
-    assert not any(backup.problem for backup in catalog.backups)
-    assert watch.replaced == ()
-
-
 def test_an_acknowledged_gap_is_seen_at_the_next_look(made: MadeRepository) -> None:
     gap = KnownGap(1, Lsn(5 << 20), Lsn(6 << 20), NOON, "lost")
     record_gap(made.store, gap)

@@ -48,6 +48,7 @@ class OwnWal:
         self._stop = threading.Event()
         self._slot = f"pgbackup_backup_{os.getpid()}_{threading.get_ident() % 100000}"
         self._connection: ReplicationConnection | None = None
+        self._session: WalSession | None = None
         self._thread: threading.Thread | None = None
 
     def prepare(self) -> None:
@@ -73,7 +74,7 @@ class OwnWal:
         # Whoever streams already looks again at what is stored, before and beside ours. We are not fenced off in turn:
         # nothing is confirmed to a slot or to a commit here, and a `run` that starts now must not end the backup.
         Fence(self._store, timeline).put_up()
-        session = WalSession(
+        session = self._session = WalSession(
             connection=connection,
             store=self._store,
             codec=self._codec,
@@ -106,6 +107,8 @@ class OwnWal:
     def close(self) -> None:
         """Stop streaming and drop the temporary slot with its connection."""
         self._stop.set()
+        if self._session is not None:
+            self._session.wake()
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS + 5)
         if self._connection is not None:

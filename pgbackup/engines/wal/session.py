@@ -98,6 +98,10 @@ class WalSession:
             self._uploads.close()
             self._events.close()
 
+    def wake(self) -> None:
+        """Whoever has set the stop signal ends a wait with it. For any thread, at any time."""
+        self._events.wake()
+
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def _loop(self, stop: StopSignal) -> TimelineEnd | None:

@@ -40,7 +40,7 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
     or missing.
 
     Writes nothing, so health goes on telling what an earlier verification found. With --record the verdict is written
-    down like that of a scheduled one, and ends what waits for it; exit 1, too, when it could not be.
+    down like that of a scheduled one, and ends what waits for it; that it could not be is an error beside the report.
     """
     from pgbackup.cli.progress import open_progress
     from pgbackup.engines.verify.verify import choose_backup, verify_backup

@@ -211,6 +211,17 @@ def _found_damaged(view: RepositoryView) -> Iterator[Finding]:
     if run is None or not run.ok:
         return
     damaged = [name for name in run.damaged if view.catalog.backup(name)]
+    newest = max(view.catalog.backups, key=done_at, default=None)
+    if newest is not None and newest.name in damaged:
+        # The one that is whole has gone since, or somebody has read this one as an older one.
+        damaged.remove(newest.name)
+        yield Finding(
+            "verify:newest-damaged",
+            Severity.CRITICAL,
+            f"the newest base backup, {newest.name}, was damaged when it was last read",
+            "Take a new base backup. `pgbackup verify` names the damaged objects, and --record ends this when it finds "
+            "none.",
+        )
     if damaged:
         yield Finding(
             "verify:older-damaged",

@@ -35,10 +35,10 @@ from pgbackup.errors import ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.repository.verification_note import read_verification
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.seen_backups import SeenBackups
 from pgbackup.supervisor.vanished_backups import VanishedBackups
-from pgbackup.supervisor.verification_record import read_verification
 
 _log = logging.getLogger(__name__)
 

@@ -20,15 +20,9 @@ from pgbackup.engines.verify.verify import VerifyReport, choose_backup, verify_b
 from pgbackup.errors import CheckFailed
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.verification_note import read_verification
 from pgbackup.storage.base import ObjectStore
-from pgbackup.supervisor.verification_record import (
-    Begun,
-    begin_verification,
-    is_gone,
-    read_verification,
-    record_verification,
-    summary_of,
-)
+from pgbackup.supervisor.verification_record import Begun, begin_verification, is_gone, record_verification, summary_of
 
 _CLOCK_DOUBT = timedelta(minutes=10)
 _log = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from pgbackup.core.health_facts import LastRun
 from pgbackup.engines.check.store import FOLDER
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
+from pgbackup.repository.verification_note import read_verification, write_verification
 from pgbackup.storage.s3 import S3Store
-from pgbackup.supervisor.verification_record import read_verification, write_verification
 from tests.fix_app import MakeProgram, Program, Resident, wait_shipped
 from tests.fix_store import S3Server, set_aws_env
 

@@ -26,10 +26,10 @@ from pgbackup.postgres.session import Session
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.verification_note import write_verification
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.health_look import HealthLook
 from pgbackup.supervisor.health_watch import HealthWatch
-from pgbackup.supervisor.verification_record import write_verification
 from tests.base_backups import take
 from tests.fix_postgres import ServerFactory
 from tests.streaming import ZSTD, flush_lsn

@@ -11,7 +11,7 @@ from pgbackup.core.health_facts import LastRun
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
-from pgbackup.supervisor.verification_record import write_verification
+from pgbackup.repository.verification_note import write_verification
 from tests.base_backups import take
 from tests.streaming import ZSTD, flush_lsn
 from tests.watched_health import Watched

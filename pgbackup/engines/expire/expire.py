@@ -14,6 +14,7 @@ from datetime import datetime, tzinfo
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.retention import ExpiryPlan, RetentionPolicy, UnderWay, plan_expiry
 from pgbackup.core.stop import StopSignal
@@ -26,6 +27,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.verification_note import read_verification
 from pgbackup.storage.base import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -86,6 +88,7 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
     parsed = (keys.parse_intent(info.key) for info in request.store.list(keys.INTENTS))
     claimed = frozenset(UnderWay(*each) for each in parsed if each is not None)
     catalog = with_missing_objects(request.store, read_catalog(request.store, request.codec))
+    catalog = _with_what_was_found(catalog, read_verification(request.store))
     # A seal speaks for itself: where nothing can be deleted the intents of sealed backups stay for ever.
     sealed = {backup.name for backup in catalog.backups}
     claimed = frozenset(each for each in claimed if _backup_of(each, catalog.segment_bytes) not in sealed)
@@ -94,6 +97,18 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
         previous = replace(previous, backups=frozenset())
     plan = plan_expiry(catalog, request.policy, moment, request.tz, previous, under_way=claimed)
     return Look(moment, catalog, record, claimed, plan)
+
+
+def _with_what_was_found(catalog: Catalog, run: LastRun | None) -> Catalog:
+    """A backup that was damaged when it was last read cannot be restored: no other may go in its favour."""
+    damaged = frozenset(run.damaged if run is not None else ())
+
+    def as_found(backup: Backup) -> Backup:
+        if backup.name not in damaged:
+            return backup
+        return replace(backup, problem=backup.problem or "it was damaged when a verification last read it")
+
+    return replace(catalog, backups=tuple(map(as_found, catalog.backups)))
 
 
 def _backup_of(claim: UnderWay, segment_bytes: int) -> str:

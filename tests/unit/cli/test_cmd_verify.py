@@ -13,8 +13,8 @@ from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.repository import keys
 from pgbackup.repository.key_check import check_key
+from pgbackup.repository.verification_note import read_verification, write_verification
 from pgbackup.storage.file import FileStore
-from pgbackup.supervisor.verification_record import read_verification, write_verification
 from tests.made_backup import MadeRepository
 from tests.made_wal import MadeWal
 

@@ -160,6 +160,8 @@ def test_backups_that_are_gone_or_were_found_damaged_are_no_emergency_and_not_gr
     assert (damaged.verdict, keys(damaged)) == ("warning", ["verify:older-damaged"])
     assert "base_of_before" not in damaged.findings[0].summary, "it is gone"
     assert judged(with_catalog(made, verification=replace(found, damaged=()))).verdict == "ok"
+    no_newer = judged(with_catalog(made, verification=replace(found, damaged=(newest, older))))
+    assert (no_newer.verdict, keys(no_newer)) == ("critical", ["verify:newest-damaged", "verify:older-damaged"])
     failed = LastRun(NOW, ok=False, summary="1 object damaged", damaged=(newest,))
     assert keys(judged(with_catalog(made, verification=failed))) == ["verify:failed"]
 

@@ -15,8 +15,8 @@ from pgbackup.engines.presence.owner import Owner
 from pgbackup.engines.restore.facts import Bookkeeping, read_bookkeeping
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
+from pgbackup.repository.verification_note import read_verification, write_verification
 from pgbackup.storage.memory import MemoryStore
-from pgbackup.supervisor.verification_record import read_verification, write_verification
 
 INFINITE = '{"pid": 1e400, "started": 1e400, "timeline": 1e400, "finished": "0001-01-01T00:00:00+14:00"}'
 HOSTILE = (

@@ -15,12 +15,8 @@ from pgbackup.engines.verify.verify import VerifyReport, choose_backup, verify_b
 from pgbackup.errors import CheckFailed
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
-from pgbackup.supervisor.verification_record import (
-    begin_verification,
-    read_verification,
-    record_verification,
-    write_verification,
-)
+from pgbackup.repository.verification_note import read_verification, write_verification
+from pgbackup.supervisor.verification_record import begin_verification, record_verification
 from pgbackup.supervisor.verify_job import VerifyJob
 from tests.made_backup import FILES, MadeRepository
 from tests.made_wal import MadeWal

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.engines.expire import objects
@@ -20,6 +21,7 @@ from pgbackup.engines.expire.record import read_record
 from pgbackup.errors import CorruptObject, DeleteRefused, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.verification_note import write_verification
 from pgbackup.storage.file import FileStore
 from pgbackup.storage.memory import MemoryStore
 from tests.made_backup import NOON, MadeRepository
@@ -101,6 +103,21 @@ def test_a_look_writes_nothing(made: MadeRepository) -> None:
     assert (found.objects, found.bytes > 0) == (folders + 2 + 25 + 2, True)
     assert made.store.calls["delete"] == 0
     assert read_record(made.store) is None
+
+
+def test_what_a_verification_found_damaged_takes_the_place_of_no_other(made: MadeRepository) -> None:
+    write_verification(made.store, LastRun(NOW, ok=True, damaged=(name(1, 30),)))
+    report = run_expiry(request(made))
+    assert report.backups == (name(1, 10),)
+    assert names(made) == [name(1, 20), name(1, 30), name(1, 40)]
+
+
+def test_nothing_goes_while_the_newest_was_found_damaged(made: MadeRepository) -> None:
+    """The only one that is whole could be the one that goes."""
+    write_verification(made.store, LastRun(NOW, ok=False, damaged=(name(1, 40),)))
+    report = run_expiry(request(made, RetentionPolicy(backups=1, window=timedelta(0))))
+    assert f"{name(1, 40)}, cannot be restored: it was damaged when a verification last read it" in report.plan.refusal
+    assert len(names(made)) == 4
 
 
 def test_seal_first_then_the_folder_then_wal(made: MadeRepository) -> None:

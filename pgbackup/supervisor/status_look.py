@@ -18,6 +18,7 @@ from pgbackup.config.settings import Settings
 from pgbackup.core.alert_book import Alert, AlertBook
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health import evaluate
+from pgbackup.core.health_facts import StreamView
 from pgbackup.core.status import StatusSnapshot
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.errors import CorruptObject, ObjectMissing, PgbackupError
@@ -25,6 +26,7 @@ from pgbackup.postgres.session import Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.confirmed_notes import read_note
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.from_settings import Schedules, limits
 from pgbackup.supervisor.health_look import HealthLook, LookPorts
@@ -65,7 +67,8 @@ def look_once(
     looking = HealthLook(ports, WalClock())
     guard = SlotGuard(open_session, settings.slot)
     for left in reversed(range(_LOOKS)):
-        facts = looking.look()
+        stored = _stored_before(store)
+        facts = replace(looking.look(), stream=stored)
         said, unread = _ask_book(store) if facts.repository is not None else ([], [])
         own = (*guard.look(), *_idle_slot(guard, settings.slot), *unread)
         now = datetime.now(UTC)
@@ -89,6 +92,16 @@ def without_server(cause: PgbackupError, settings: Settings) -> StatusSnapshot:
     now = datetime.now(UTC)
     health = health_without_server(cause, limits(settings), now)
     return make_snapshot(health, now, interval_seconds=settings.health_interval.total_seconds())
+
+
+def _stored_before(store: ObjectStore) -> StreamView | None:
+    """To where WAL was in the bucket once, as whoever streamed noted it: nobody else knows that the end of it is gone
+    while no process of ours runs. Read before the bucket is listed, for WAL is stored before it is noted."""
+    try:
+        note = read_note(store)
+    except PgbackupError:
+        return None  # what keeps the store from answering is told by the look
+    return StreamView(streaming=False, timeline=note.timeline, stored=note.confirmed) if note is not None else None
 
 
 def _may_be_under_way(finding: Finding) -> bool:

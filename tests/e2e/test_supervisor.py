@@ -222,6 +222,24 @@ def test_a_backup_that_vanished_while_nothing_ran_is_told(server: ThrowawayServe
     resident.terminate()
 
 
+def test_confirmed_wal_that_vanished_while_nothing_ran_is_critical(
+    server: ThrowawayServer, make_program: MakeProgram
+) -> None:
+    """The server need not keep it, so it is not WAL that merely is late."""
+    program = make_program(server, **WATCHED)
+    resident = program.run()
+    program.wait_backups()
+    server.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
+    wait_for(lambda: program.json("status")["wal"]["lag_bytes"] == 0, resident.log)
+    resident.terminate()
+    assert "wal:vanished" not in program._ended("status", "--json").stdout
+    root = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://"))
+    for piece in root.glob("wal_005/*.partial/*"):
+        piece.unlink()
+    document = json.loads(program._ended("status", "--json").stdout)
+    assert {"wal:vanished": "critical"}.items() <= {f["key"]: f["severity"] for f in document["findings"]}.items()
+
+
 def test_postgres_stopped_and_back(make_server: ServerFactory, make_program: MakeProgram, receiver: Receiver) -> None:
     server = make_server()
     program = make_program(server, **WATCHED, PGBACKUP_WEBHOOK_URLS=f"{receiver.url}/hook")

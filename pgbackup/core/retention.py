@@ -81,7 +81,7 @@ class ExpiryPlan:
         return mine == (other.refusal, other.removed, other.wal, other.histories, other.marks)
 
 
-def plan_expiry(
+def plan_expiry(  # noqa: PLR0913 - all that a plan follows from
     catalog: Catalog,
     policy: RetentionPolicy,
     now: datetime,
@@ -90,13 +90,15 @@ def plan_expiry(
     *,
     under_way: Iterable[UnderWay] = (),
     pinned: frozenset[str] = frozenset(),
+    damaged: frozenset[str] = frozenset(),
 ) -> ExpiryPlan:
     """Decide what stays and what goes at ``now``; days and weeks are those of ``tz``.
 
     ``previous``: what the last expiry saw. ``under_way``: base backups that are not sealed yet. ``pinned``: backups
-    that the store has refused to give up: they stay, with what they need.
+    that the store has refused to give up: they stay, with what they need. ``damaged``: backups that a verification
+    found so: they take the place of no other.
     """
-    choice = choose(catalog, policy, now, tz, pinned)
+    choice = choose(catalog, policy, now, tz, pinned, damaged)
     verdicts = tuple(_verdict(backup, choice) for backup in sorted(catalog.backups, key=lambda b: (time_of(b), b.name)))
     refusal = refuse(catalog, policy, choice, now, previous)
     if refusal is not None:

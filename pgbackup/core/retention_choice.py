@@ -18,6 +18,7 @@ from pgbackup.core.retention_policy import RetentionPolicy, newest_first, span_t
 PERMANENT = "permanent"
 NEWEST = "newest restorable"
 PINNED = "the store does not let it go"
+FOUND_DAMAGED = "it was damaged when a verification last read it"
 
 
 @dataclass(frozen=True)
@@ -34,23 +35,31 @@ class Choice:
     ended: frozenset[int] = frozenset()
 
     def add(self, backup: Backup, reason: str) -> None:
-        self.reasons.setdefault(backup.name, []).append(reason)
+        reasons = self.reasons.setdefault(backup.name, [])
+        if reason not in reasons:
+            reasons.append(reason)
 
 
 def choose(
-    catalog: Catalog, policy: RetentionPolicy, now: datetime, tz: tzinfo, pinned: frozenset[str] = frozenset()
+    catalog: Catalog,
+    policy: RetentionPolicy,
+    now: datetime,
+    tz: tzinfo,
+    pinned: frozenset[str] = frozenset(),
+    damaged: frozenset[str] = frozenset(),
 ) -> Choice:
-    """Decide for every backup. ``pinned``: backups that the store has refused to give up."""
+    """Decide for every backup. ``pinned``: backups that the store has refused to give up. ``damaged``: those that a
+    verification found so: they stay as if they were whole, for that may be mended, and the whole ones as if the damaged
+    ones were not there."""
     problems = {b.name: why for b in catalog.backups if (why := catalog.why_not_restorable(b))}
     restorable = newest_first([b for b in catalog.backups if b.name not in problems])
+    whole = [b for b in restorable if b.name not in damaged]
     cutoff = now - policy.window
-    choice = Choice(problems=problems, ended=ended_timelines(catalog, restorable, cutoff))
-    if restorable:
-        choice.add(restorable[0], NEWEST)
-    for backup in restorable[: policy.backups]:
-        choice.add(backup, "the newest" if policy.backups == 1 else f"one of the newest {policy.backups}")
-    _keep_window(choice, catalog, restorable, cutoff, f"the window of {span_text(policy.window)}")
-    _keep_periods(choice, restorable, policy, tz)
+    ended = ended_timelines(catalog, restorable, cutoff) & ended_timelines(catalog, whole, cutoff)
+    choice = Choice(problems=problems, ended=ended)
+    for some in (whole, restorable):
+        _keep_by_policy(choice, catalog, some, policy, cutoff, tz)
+    problems |= {b.name: FOUND_DAMAGED for b in restorable if b.name in damaged}
     by_policy = frozenset(choice.reasons)
     broken = _keep_broken(choice, catalog, by_policy)
     for backup in catalog.backups:
@@ -60,6 +69,17 @@ def choose(
             choice.add(backup, PINNED)
     _keep_chains(choice, catalog)
     return Choice(choice.reasons, problems, by_policy | broken, choice.ended)
+
+
+def _keep_by_policy(
+    choice: Choice, catalog: Catalog, restorable: list[Backup], policy: RetentionPolicy, cutoff: datetime, tz: tzinfo
+) -> None:
+    if restorable:
+        choice.add(restorable[0], NEWEST)
+    for backup in restorable[: policy.backups]:
+        choice.add(backup, "the newest" if policy.backups == 1 else f"one of the newest {policy.backups}")
+    _keep_window(choice, catalog, restorable, cutoff, f"the window of {span_text(policy.window)}")
+    _keep_periods(choice, restorable, policy, tz)
 
 
 def _keep_window(choice: Choice, catalog: Catalog, restorable: list[Backup], cutoff: datetime, window: str) -> None:

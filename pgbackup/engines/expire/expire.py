@@ -14,7 +14,6 @@ from datetime import datetime, tzinfo
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
-from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.retention import ExpiryPlan, RetentionPolicy, UnderWay, plan_expiry
 from pgbackup.core.stop import StopSignal
@@ -58,6 +57,8 @@ class Look:
     record: ExpiryRecord | None
     claimed: frozenset[UnderWay]
     plan: ExpiryPlan
+    damaged: frozenset[str] = frozenset()
+    """Backups that a verification found damaged."""
 
     @property
     def unfinished(self) -> list[str]:
@@ -88,27 +89,16 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
     parsed = (keys.parse_intent(info.key) for info in request.store.list(keys.INTENTS))
     claimed = frozenset(UnderWay(*each) for each in parsed if each is not None)
     catalog = with_missing_objects(request.store, read_catalog(request.store, request.codec))
-    catalog = _with_what_was_found(catalog, read_verification(request.store))
+    verified = read_verification(request.store)
+    damaged = frozenset(verified.damaged if verified is not None else ())
     # A seal speaks for itself: where nothing can be deleted the intents of sealed backups stay for ever.
     sealed = {backup.name for backup in catalog.backups}
     claimed = frozenset(each for each in claimed if _backup_of(each, catalog.segment_bytes) not in sealed)
     previous = record.listing if record is not None else None
     if previous is not None and request.accept_missing:
         previous = replace(previous, backups=frozenset())
-    plan = plan_expiry(catalog, request.policy, moment, request.tz, previous, under_way=claimed)
-    return Look(moment, catalog, record, claimed, plan)
-
-
-def _with_what_was_found(catalog: Catalog, run: LastRun | None) -> Catalog:
-    """A backup that was damaged when it was last read cannot be restored: no other may go in its favour."""
-    damaged = frozenset(run.damaged if run is not None else ())
-
-    def as_found(backup: Backup) -> Backup:
-        if backup.name not in damaged:
-            return backup
-        return replace(backup, problem=backup.problem or "it was damaged when a verification last read it")
-
-    return replace(catalog, backups=tuple(map(as_found, catalog.backups)))
+    plan = plan_expiry(catalog, request.policy, moment, request.tz, previous, under_way=claimed, damaged=damaged)
+    return Look(moment, catalog, record, claimed, plan, damaged)
 
 
 def _backup_of(claim: UnderWay, segment_bytes: int) -> str:
@@ -280,7 +270,15 @@ class _Execution:
 
     def _plan_with(self, pinned: frozenset[str]) -> ExpiryPlan:
         seen, request = self._seen, self._request
-        return plan_expiry(seen.catalog, request.policy, seen.now, request.tz, under_way=seen.claimed, pinned=pinned)
+        return plan_expiry(
+            seen.catalog,
+            request.policy,
+            seen.now,
+            request.tz,
+            under_way=seen.claimed,
+            pinned=pinned,
+            damaged=seen.damaged,
+        )
 
     def _remove_wal(self) -> None:
         for each in self._plan.wal:

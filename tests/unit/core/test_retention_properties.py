@@ -179,6 +179,26 @@ def test_expiry_cannot_hurt(history: History, policy: RetentionPolicy, with_hist
     assert plan_expiry(after, policy, history.now, UTC).is_empty
 
 
+@settings(max_examples=500, deadline=None)
+@given(histories(), policies, st.randoms())
+def test_damage_that_was_found_removes_nothing_more(
+    history: History, policy: RetentionPolicy, random: random.Random
+) -> None:
+    before = history.catalog()
+    damaged = frozenset(name for name in sorted(restorable(before)) if random.random() < 0.3)
+    plan, unknown = (plan_expiry(before, policy, history.now, UTC, damaged=found) for found in (damaged, frozenset()))
+    if plan.refusal:
+        return
+    after, would_be = catalog_after(before, plan), catalog_after(before, unknown)
+    assert {b.name for b in would_be.backups} <= {b.name for b in after.backups}
+    assert all(set(numbers) <= set(after.segments.get(t, ())) for t, numbers in would_be.segments.items())
+    assert set(would_be.tails) <= set(after.tails)
+    whole = restorable(before) - damaged
+    left = restorable(after) - damaged
+    assert len(left) >= max(min(policy.backups, len(whole)), policy.min_restorable)
+    assert plan_expiry(after, policy, history.now, UTC, damaged=damaged).is_empty
+
+
 @settings(max_examples=200, deadline=None)
 @given(histories(), policies, st.integers(0, 400))
 def test_an_interruption_leaves_what_was_restorable(history: History, policy: RetentionPolicy, cut: int) -> None:

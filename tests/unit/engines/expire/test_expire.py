@@ -112,6 +112,18 @@ def test_what_a_verification_found_damaged_takes_the_place_of_no_other(made: Mad
     assert names(made) == [name(1, 20), name(1, 30), name(1, 40)]
 
 
+def test_what_was_found_damaged_stays_as_long_as_if_it_were_whole(made: MadeRepository) -> None:
+    """It may be mended; and whoever can write a false record must not have backups removed by that."""
+    found = (name(1, 10), name(1, 20))
+    write_verification(made.store, LastRun(NOW, ok=True, damaged=found))
+    keep_all = RetentionPolicy(backups=4, window=timedelta(0))
+    assert run_expiry(request(made, keep_all)).backups == ()
+    assert segments(made)[0] == 10
+    in_window = RetentionPolicy(backups=1, window=timedelta(days=30))
+    assert run_expiry(request(made, in_window)).backups == ()
+    assert run_expiry(request(made)).backups == found
+
+
 def test_nothing_goes_while_the_newest_was_found_damaged(made: MadeRepository) -> None:
     """The only one that is whole could be the one that goes."""
     write_verification(made.store, LastRun(NOW, ok=False, damaged=(name(1, 40),)))

@@ -18,7 +18,7 @@ from pgbackup.core.retention_policy import RetentionPolicy, newest_first, span_t
 PERMANENT = "permanent"
 NEWEST = "newest restorable"
 PINNED = "the store does not let it go"
-FOUND_DAMAGED = "it was damaged when a verification last read it"
+FOUND_DAMAGED = "it, or what it builds on, was damaged when a verification last read it"
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,14 @@ def choose(
     ones were not there."""
     problems = {b.name: why for b in catalog.backups if (why := catalog.why_not_restorable(b))}
     restorable = newest_first([b for b in catalog.backups if b.name not in problems])
-    whole = [b for b in restorable if b.name not in damaged]
+    # A delta is as whole as all that it builds on.
+    whole = [b for b in restorable if damaged.isdisjoint(link.name for link in catalog.chain(b))]
     cutoff = now - policy.window
     ended = ended_timelines(catalog, restorable, cutoff) & ended_timelines(catalog, whole, cutoff)
     choice = Choice(problems=problems, ended=ended)
     for some in (whole, restorable):
         _keep_by_policy(choice, catalog, some, policy, cutoff, tz)
-    problems |= {b.name: FOUND_DAMAGED for b in restorable if b.name in damaged}
+    problems |= dict.fromkeys({b.name for b in restorable} - {b.name for b in whole}, FOUND_DAMAGED)
     by_policy = frozenset(choice.reasons)
     broken = _keep_broken(choice, catalog, by_policy)
     for backup in catalog.backups:

@@ -193,8 +193,10 @@ def test_damage_that_was_found_removes_nothing_more(
     assert {b.name for b in would_be.backups} <= {b.name for b in after.backups}
     assert all(set(numbers) <= set(after.segments.get(t, ())) for t, numbers in would_be.segments.items())
     assert set(would_be.tails) <= set(after.tails)
-    whole = restorable(before) - damaged
-    left = restorable(after) - damaged
+    good = [b for b in before.backups if not before.why_not_restorable(b)]
+    unsound = {b.name for b in good if any(link.name in damaged for link in before.chain(b))}
+    whole = {b.name for b in good} - unsound
+    left = restorable(after) - unsound
     assert len(left) >= max(min(policy.backups, len(whole)), policy.min_restorable)
     assert plan_expiry(after, policy, history.now, UTC, damaged=damaged).is_empty
 

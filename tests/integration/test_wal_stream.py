@@ -294,7 +294,8 @@ def test_a_commit_returns_only_when_it_is_in_the_bucket(make_server: MakeServer,
             server.reload()
             # What was acknowledged is stored already: nothing is waited for.
             assert wal.progress.get().confirmed >= writer.acknowledged()[150].lsn  # type: ignore[operator]
-            assert_wal_equal(server, store, 1, start, int(writer.acknowledged()[150].lsn or 0))
+        # Read when nothing is written any more: while it is, pieces are merged faster than a busy machine reads them.
+        assert_wal_equal(server, store, 1, start, int(writer.acknowledged()[150].lsn or 0))
 
 
 def test_what_waits_for_the_store_is_bounded(make_server: MakeServer, store: MemoryStore) -> None:

@@ -3,7 +3,8 @@
 Run by name: ``pytest -s -m bench tests/bench/bench_base_backup.py``. The database is pgbench's, of about
 PGBACKUP_TEST_DATABASE_MB: 5200, so that start and end do not count. Prints; judges nothing. Memory is the peak of the
 process that backs up. The server is PGBACKUP_TEST_MAJOR (15, Debian's); its pg_basebackup must have been built with
-zstd.
+zstd. The store is SeaweedFS, which takes a good part of the processor for itself; PGBACKUP_TEST_STORE_ENV names a file
+with the environment for another one: NAME=value lines, PGBACKUP_REPOSITORY and boto3's variables.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ import pytest
 from pgbackup.postgres.server_settings import SettingValue
 from pgbackup.postgres.throwaway import ThrowawayServer
 from tests.fix_postgres import ServerFactory
-from tests.fix_store import S3Env
+from tests.fix_store import S3Env, new_prefix
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 DATABASE_MB = int(os.environ.get("PGBACKUP_TEST_DATABASE_MB", "5200"))
 MAJOR = int(os.environ.get("PGBACKUP_TEST_MAJOR", "15"))
+OTHER_STORE = os.environ.get("PGBACKUP_TEST_STORE_ENV", "")
 ROUNDS = int(os.environ.get("PGBACKUP_TEST_ROUNDS", "5"))
 _MB_PER_SCALE = 15
 
@@ -70,17 +72,28 @@ def back_up(server: ThrowawayServer, env: dict[str, str], *arguments: str) -> tu
     return seconds, peak, raw / 1e6, stored / 1e6
 
 
-def test_against_pg_basebackup(pgbench_server: ThrowawayServer, s3_env: S3Env) -> None:
+def store_env(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The environment for a new prefix of SeaweedFS over TLS, or of the store that was named."""
+    if OTHER_STORE:
+        lines = Path(OTHER_STORE).read_text(encoding="utf-8").splitlines()
+        env = dict(line.split("=", 1) for line in lines if line)
+        return env | {"PGBACKUP_REPOSITORY": f"{env['PGBACKUP_REPOSITORY'].rstrip('/')}/{new_prefix()}"}
+    s3_env: S3Env = request.getfixturevalue("s3_env")
+    return s3_env(tls=True)
+
+
+def test_against_pg_basebackup(pgbench_server: ThrowawayServer, request: pytest.FixtureRequest) -> None:
     server = pgbench_server
     say(
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
-        f"PostgreSQL {server.installation.version}, {database_mb(server):.0f} MB, S3 over TLS on the same machine"
+        f"PostgreSQL {server.installation.version}, {database_mb(server):.0f} MB, "
+        f"{'another store' if OTHER_STORE else 'SeaweedFS over TLS on the same machine'}"
     )
     read_and_compress(server)  # the database into the page cache
     ratios = []
     for _ in range(ROUNDS):
         baseline = read_and_compress(server)
-        seconds, peak, raw, stored = back_up(server, s3_env(tls=True))
+        seconds, peak, raw, stored = back_up(server, store_env(request))
         ratios.append(baseline / seconds)
         say(
             f"pg_basebackup to /dev/null {baseline:.2f} s = {raw / baseline:.0f} MB/s; to S3 {seconds:.2f} s = "

@@ -17,6 +17,7 @@ from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.timeline import Ancestor, TimelineHistory, history_name
 from pgbackup.postgres.pg_control import crc32c
 from pgbackup.repository import keys
+from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.repository.documents import BackupDocuments, BackupExtras, ClusterDocument, files_metadata
 from pgbackup.repository.manifest import FileChecksum
@@ -192,6 +193,12 @@ class MadeRepository:
         history = TimelineHistory(timeline, tuple(Ancestor(parent, fork, _REASON) for parent, fork in ancestors))
         self.put(keys.wal(history_name(timeline), self.codec.extension), history_text(history).encode())
         return history
+
+    def watched(self) -> CatalogWatch:
+        """A watch that has looked at it once."""
+        watch = CatalogWatch(self.store, self.codec)
+        watch.look(0.0, moving=True)
+        return watch
 
     def segment_key(self, timeline: int, number: int) -> str:
         return keys.wal(str(SegmentName(timeline, number, self.segment_bytes)), self.codec.extension)

@@ -17,7 +17,7 @@ from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.supervisor.health_look import HealthLook, LookPorts
-from tests.streaming import ZSTD, Streaming, streaming
+from tests.streaming import ZSTD, Streaming, flush_lsn, streaming
 
 LIMITS = HealthLimits(schedule=ScheduleSpec.parse("every 1 hour"), tz=UTC)
 
@@ -50,6 +50,13 @@ class Watched:
             assert time.monotonic() < deadline, health.findings
             time.sleep(0.1)
         return health
+
+    def ship_segments(self, stream: Streaming, count: int = 3) -> None:
+        """Let the server end so many segments, until they are stored."""
+        for _ in range(count):
+            self.server.execute("SELECT pg_switch_wal()")
+            self.server.execute("SELECT txid_current()")
+        stream.wait_confirmed(flush_lsn(self.server))
 
     @contextmanager
     def shipping(self) -> Iterator[Streaming]:

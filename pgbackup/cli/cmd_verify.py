@@ -14,8 +14,10 @@ from pgbackup.errors import CheckFailed, ConfigError, PgbackupError
 
 if TYPE_CHECKING:
     from pgbackup.app import App
+    from pgbackup.core.catalog import Catalog
     from pgbackup.engines.verify.verify import VerifyReport, WalScope
     from pgbackup.storage.base import ObjectStore
+    from pgbackup.supervisor.verification_record import Begun
 
 _SHOWN = 50
 
@@ -45,7 +47,7 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
     from pgbackup.cli.progress import open_progress
     from pgbackup.engines.verify.verify import choose_backup, verify_backup
     from pgbackup.repository.catalog_reader import read_catalog
-    from pgbackup.supervisor.verification_by_hand import check_may_record, record_by_hand
+    from pgbackup.supervisor.verification_by_hand import check_may_record
     from pgbackup.supervisor.verification_record import begin_verification
 
     if record and wal != "all":
@@ -58,19 +60,14 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
         if begun is not None:
             check_may_record(store, codec, catalog, backup, begun)
         report = verify_backup(store, codec, catalog, backup, progress=open_progress(), wal=wal)
-        problem: PgbackupError | None = None
-        if begun is not None:
-            try:
-                record_by_hand(store, catalog, report, begun)
-            except PgbackupError as exc:
-                # What was found in hours of reading is said all the same.
-                problem = exc
+        problem = _try_to_record(store, catalog, report, begun) if begun is not None else None
+    is_recorded = record and problem is None
     if as_json:
         found = {field.name: getattr(report, field.name) for field in fields(report)}
-        emit_json(found | {"recorded": record and problem is None})
+        emit_json(found | {"recorded": is_recorded})
     else:
         _print_report(report)
-    if record and problem is None:
+    if is_recorded:
         say("the verdict is recorded; a running pgbackup sees it at one of its next looks", err=True)
     if problem is not None and report.ok:
         raise problem
@@ -84,6 +81,17 @@ def _open(app: App, *, record: bool) -> ObjectStore:
         return app.open_readonly_store(ask_server=True)
     app.repository_url(ask_server=True)
     return app.open_store()
+
+
+def _try_to_record(store: ObjectStore, catalog: Catalog, report: VerifyReport, begun: Begun) -> PgbackupError | None:
+    """Why it is not recorded: what was found in hours of reading is said all the same."""
+    from pgbackup.supervisor.verification_by_hand import record_by_hand
+
+    try:
+        record_by_hand(store, catalog, report, begun)
+    except PgbackupError as exc:
+        return exc
+    return None
 
 
 def _print_report(report: VerifyReport) -> None:

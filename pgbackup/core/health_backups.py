@@ -191,8 +191,7 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
     yield from _found_damaged(view)
     if limits.verify_schedule is None or not view.catalog.backups:
         return
-    # Of a time to come is what a wrong clock has recorded: nobody knows when that was.
-    is_known = run is not None and run.finished <= now + limits.skew_critical
+    is_known = run is not None and run.is_past(now, limits.skew_critical)
     since = run.finished if run is not None and is_known else first_done(view.catalog.backups, now)
     due = next_due(limits.verify_schedule, since, limits.tz)
     if now > due + limits.verify_grace:

@@ -16,6 +16,9 @@ from pgbackup.core.lsn import Lsn
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.core.timeline import TimelineHistory
 
+SKEW_CRITICAL = timedelta(minutes=10)
+"""Two clocks that differ by so much: what one of them has dated cannot be relied on."""
+
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
@@ -32,6 +35,11 @@ class LastRun:
     damaged: tuple[str, ...] = ()
     began: datetime | None = None
     whole: Mapping[str, datetime] = field(default_factory=dict)
+
+    def is_past(self, now: datetime, doubt: timedelta = SKEW_CRITICAL) -> bool:
+        """Whether it ended before ``now``: of a time to come is what a wrong clock has recorded, and nobody knows when
+        that was."""
+        return self.finished <= now + doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +184,7 @@ class HealthLimits:
     backup_grace: timedelta = timedelta(hours=2)
     verify_grace: timedelta = timedelta(days=1)
     skew_warning: timedelta = timedelta(seconds=30)
-    skew_critical: timedelta = timedelta(minutes=10)
+    skew_critical: timedelta = SKEW_CRITICAL
     silence_critical: timedelta = timedelta(minutes=2)
     cluster: str = ""
     schedule_jitter: timedelta = timedelta(0)

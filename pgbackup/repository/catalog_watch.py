@@ -34,6 +34,8 @@ _LISTED_AGAIN = 64
 """Whole segments, the newest ones: more than are ever on their way, and with what is new still one LIST."""
 _OURS = (keys.CLUSTER,)
 """Bookkeeping that is there as soon as anything was shipped, and stays."""
+_BEFORE_OURS = frozenset((keys.ALERTS, keys.LEASE, keys.SEEN_BACKUPS))
+"""What may be there before."""
 
 
 class CatalogWatch:
@@ -200,11 +202,7 @@ class CatalogWatch:
         """
         infos, _ = self._store.list_level(keys.BOOKKEEPING)
         there = {info.key for info in infos}
-        if not any(_is_ours(backup) for backup in catalog.backups) and there <= {
-            keys.ALERTS,
-            keys.LEASE,
-            keys.SEEN_BACKUPS,
-        }:
+        if not any(_is_ours(backup) for backup in catalog.backups) and there <= _BEFORE_OURS:
             return ()
         return tuple(key for key in _OURS if key not in there)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
@@ -24,7 +24,6 @@ from pgbackup.repository.verification_note import read_verification
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.verification_record import Begun, begin_verification, is_gone, record_verification, summary_of
 
-_CLOCK_DOUBT = timedelta(minutes=10)
 _log = logging.getLogger(__name__)
 
 
@@ -36,12 +35,9 @@ class VerifyJob:
         self._codec = codec
 
     def last_done(self) -> datetime | None:
-        """When the last verification ended; a repository without backups counts as verified now.
-
-        One that a wrong clock has put into the future was at some time that nobody knows.
-        """
+        """When the last verification ended; a repository without backups counts as verified now."""
         run = read_verification(self._store)
-        if run is not None and run.finished <= datetime.now(UTC) + _CLOCK_DOUBT:
+        if run is not None and run.is_past(datetime.now(UTC)):
             return run.finished
         # The first one is due a period of the schedule after the first backup, not at once.
         return first_done(

@@ -158,10 +158,7 @@ def test_every_lost_or_replaced_object_is_told_at_the_next_look(watched: Watched
     store = watched.store
     with watched.shipping() as stream:
         take(watched.server, store)
-        for _ in range(3):
-            watched.server.execute("SELECT pg_switch_wal()")
-            watched.server.execute("SELECT txid_current()")
-        stream.wait_confirmed(flush_lsn(watched.server))
+        watched.ship_segments(stream)
         take(watched.server, store)
         watched.wait_verdict("ok")
         watched.health()

@@ -13,7 +13,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.verification_note import write_verification
 from tests.base_backups import take
-from tests.streaming import ZSTD, flush_lsn
+from tests.streaming import ZSTD
 from tests.watched_health import Watched
 
 
@@ -61,10 +61,7 @@ def test_a_replacement_is_told_until_it_was_read_after_the_last_one(watched: Wat
     store = watched.store
     with watched.shipping() as stream:
         take(watched.server, store)
-        for _ in range(3):
-            watched.server.execute("SELECT pg_switch_wal()")
-            watched.server.execute("SELECT txid_current()")
-        stream.wait_confirmed(flush_lsn(watched.server))
+        watched.ship_segments(stream)
         watched.wait_verdict("ok")
         watched.health()
         (backup,) = read_catalog(store, ZSTD).backups

@@ -42,14 +42,8 @@ def made() -> MadeRepository:
     return made
 
 
-def watching(made: MadeRepository) -> CatalogWatch:
-    watch = CatalogWatch(made.store, made.codec)
-    watch.look(0.0, moving=True)
-    return watch
-
-
 def test_what_is_new_is_seen_without_listing_everything(made: MadeRepository) -> None:
-    watch = watching(made)
+    watch = made.watched()
     for number in (4, 5):
         made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
     made.store.put(keys.piece(str(segment(6)), 0, 100, "zst"), b"x")
@@ -65,7 +59,7 @@ def test_a_segment_that_comes_after_later_ones_is_seen_at_the_next_look(made: Ma
     for number in range(4, 4000):
         if number not in (3960, 3998):
             made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
-    watch = watching(made)
+    watch = made.watched()
     for look, number in enumerate((3998, 3960), start=1):
         made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
         catalog, full = watch.look(60.0 * look, moving=True)
@@ -75,7 +69,7 @@ def test_a_segment_that_comes_after_later_ones_is_seen_at_the_next_look(made: Ma
 
 
 def test_at_rest_a_look_costs_one_list_and_no_reading(made: MadeRepository) -> None:
-    watch = watching(made)
+    watch = made.watched()
     made.store.calls.clear()
     for look in range(1, 31):
         assert not watch.look(look * 60.0, moving=False)[1]
@@ -86,7 +80,7 @@ def test_at_rest_a_look_costs_one_list_where_there_is_much(made: MadeRepository)
     """More than a page: the walk and what changes take turns."""
     for number in range(4, 2000):
         made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
-    watch = watching(made)
+    watch = made.watched()
     watch.look(1.0, moving=False)
     made.store.calls.clear()
     for look in range(2, 32):
@@ -95,7 +89,7 @@ def test_at_rest_a_look_costs_one_list_where_there_is_much(made: MadeRepository)
 
 
 def test_everything_is_listed_again_after_a_while(made: MadeRepository) -> None:
-    watch = watching(made)
+    watch = made.watched()
     assert not watch.look(3599.0, moving=True)[1]
     assert watch.look(3601.0, moving=True)[1]
 
@@ -104,7 +98,7 @@ def test_everything_is_listed_again_after_a_while(made: MadeRepository) -> None:
 def test_an_emptied_bucket_is_seen_at_the_next_look(made: MadeRepository, *, moving: bool) -> None:
     sealed(made, 3)
     for looks in range(3):
-        watch = watching(made)
+        watch = made.watched()
         for earlier in range(looks):
             watch.look(earlier + 1.0, moving=moving)
         kept = {info.key: made.store.get(info.key) for info in made.store.list()}
@@ -119,7 +113,7 @@ def test_an_emptied_bucket_is_seen_at_the_next_look(made: MadeRepository, *, mov
 
 def test_lost_bookkeeping_is_named(made: MadeRepository) -> None:
     sealed(made, 3)
-    watch = watching(made)
+    watch = made.watched()
     assert watch.missing_bookkeeping == ()
     made.store.delete([keys.CLUSTER])
     for look in range(1, 4):
@@ -133,7 +127,7 @@ def test_alerts_and_a_lease_from_before_the_first_byte_prove_nothing_missing(mad
     made.store.put(keys.ALERTS, b"{}")
     made.store.put(keys.LEASE, b"{}")
     made.store.put(keys.SEEN_BACKUPS, b"{}")
-    watch = watching(made)
+    watch = made.watched()
     assert watch.missing_bookkeeping == ()
     made.store.put(keys.STATUS, b"{}")
     watch.forget()
@@ -146,7 +140,7 @@ def test_a_mark_that_is_written_at_rest_is_seen(made: MadeRepository, *, much: b
     """They go on while nothing else is written, and say to which moment a restore can go."""
     for number in range(4, 2000 if much else 5):
         made.store.put(keys.wal(str(segment(number)), "zst"), b"x")
-    watch = watching(made)
+    watch = made.watched()
     watch.look(0.0, moving=False)
     for minute in range(3):
         made.store.put(keys.mark(NOON + timedelta(minutes=minute), 1, Lsn(5 << 20)), b"")
@@ -157,7 +151,7 @@ def test_a_mark_that_is_written_at_rest_is_seen(made: MadeRepository, *, much: b
 
 
 def test_a_failed_look_is_followed_by_a_full_one(made: MadeRepository) -> None:
-    watch = watching(made)
+    watch = made.watched()
     made.store.fail_next("list", StoreUnavailable("gone"))
     with pytest.raises(StoreUnavailable):
         watch.look(60.0, moving=True)
@@ -242,7 +236,7 @@ def looks_until_full(watch: CatalogWatch, *, moving: bool) -> int:
 def test_a_large_repository_that_rests_or_moves_is_not_listed_again_and_again(
     large: MadeRepository, *, moving: bool
 ) -> None:
-    watch = watching(large)
+    watch = large.watched()
     for look in range(1, 40):
         assert not watch.look(float(look), moving=moving)[1]
     assert watch.replaced == ()
@@ -263,7 +257,7 @@ def test_a_large_repository_that_rests_or_moves_is_not_listed_again_and_again(
     ],
 )
 def test_an_object_that_vanished_anywhere_is_missed(large: MadeRepository, lost: str, *, moving: bool) -> None:
-    watch = watching(large)
+    watch = large.watched()
     watch.look(1.0, moving=moving)
     gone = [info.key for info in large.store.list() if lost in info.key]
     large.store.delete(gone[:1])
@@ -279,7 +273,7 @@ def test_in_a_usual_repository_every_lost_object_is_missed_at_once(*, moving: bo
     made.store.put(keys.piece(str(segment(60)), 0, 100, "zst"), b"x")
     for number in (5, 30):
         made.backup(Lsn((number << 20) + 40), Lsn(((number + 1) << 20) + 400), minutes=number)
-    watch = watching(made)
+    watch = made.watched()
     for info in [*made.store.list(keys.BASEBACKUPS), *made.store.list(keys.WAL)]:
         if info.key.endswith("files_metadata.json"):
             continue  # nothing needs it
@@ -300,7 +294,7 @@ def watch_of(made: MadeRepository) -> Catalog:
 def test_an_acknowledged_gap_is_seen_at_the_next_look(made: MadeRepository) -> None:
     gap = KnownGap(1, Lsn(5 << 20), Lsn(6 << 20), NOON, "lost")
     record_gap(made.store, gap)
-    watch = watching(made)
+    watch = made.watched()
     watch.look(1.0, moving=False)
     acknowledge_gap(made.store, gap, moment=NOON, by="me", comment="")
     catalog, full = watch.look(2.0, moving=False)

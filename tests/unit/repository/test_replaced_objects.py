@@ -8,7 +8,6 @@ from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.verify.wal_paths import wal_read_with
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
-from pgbackup.repository.catalog_watch import CatalogWatch
 from tests.made_backup import MadeRepository
 
 
@@ -28,14 +27,8 @@ def stored() -> MadeRepository:
     return made
 
 
-def watching(made: MadeRepository) -> CatalogWatch:
-    watch = CatalogWatch(made.store, made.codec)
-    watch.look(0.0, moving=True)
-    return watch
-
-
 def test_what_was_replaced_is_named_until_it_was_read(stored: MadeRepository) -> None:
-    watch = watching(stored)
+    watch = stored.watched()
     for look in range(20):
         watch.look(float(look), moving=True)
     wal = keys.wal(str(segment(700)), "zst")
@@ -59,7 +52,7 @@ def test_what_was_replaced_is_named_until_it_was_read(stored: MadeRepository) ->
 
 
 def test_a_replaced_backup_is_named_until_it_is_gone(stored: MadeRepository) -> None:
-    watch = watching(stored)
+    watch = stored.watched()
     part = next(info.key for info in stored.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
     stored.store.put(part, bytes(len(stored.store.get(part))))
     name = keys.backup_name(1, Lsn((5 << 20) + 40), 1 << 20)
@@ -74,7 +67,7 @@ def test_a_replaced_backup_is_named_until_it_is_gone(stored: MadeRepository) -> 
 
 
 def test_a_backup_that_comes_back_as_another_one_is_named(stored: MadeRepository) -> None:
-    watch = watching(stored)
+    watch = stored.watched()
     name = keys.backup_name(1, Lsn((5 << 20) + 40), 1 << 20)
     gone = take_away(stored, name)
     watch.look(1.0, moving=True)
@@ -97,7 +90,7 @@ def put_back(made: MadeRepository, gone: dict[str, bytes]) -> None:
 
 
 def test_of_very_many_replaced_objects_none_is_forgotten(stored: MadeRepository) -> None:
-    watch = watching(stored)
+    watch = stored.watched()
     for look in range(20):
         watch.look(float(look), moving=True)
     for number in range(2, 1150):
@@ -111,7 +104,7 @@ def test_of_very_many_replaced_objects_none_is_forgotten(stored: MadeRepository)
 
 
 def test_what_comes_back_as_it_was_is_not_called_replaced(stored: MadeRepository) -> None:
-    watch = watching(stored)
+    watch = stored.watched()
     part = next(info.key for info in stored.store.list(keys.BASEBACKUPS) if "part_002" in info.key)
     version = stored.store._objects[part]
     stored.store.delete([part])

@@ -22,13 +22,19 @@ from tests.made_backup import FILES, MadeRepository
 from tests.made_wal import MadeWal
 
 
-def filled() -> MadeRepository:
-    """One backup with its WAL."""
+def claimed(fillers: int = 4) -> tuple[MadeRepository, MadeWal]:
+    """A repository with nothing but WAL, of some 0.9 MB for each filler."""
     made, wal = MadeRepository(), MadeWal()
     made.claim()
-    for _ in range(3):
+    for _ in range(fillers):
         wal.filler(900_000)
     made.wal(wal)
+    return made, wal
+
+
+def filled() -> MadeRepository:
+    """One backup with its WAL."""
+    made, _ = claimed(3)
     made.backup(Lsn(0x300028), Lsn(0x300400))
     return made
 
@@ -55,11 +61,7 @@ def test_damage_is_found_recorded_and_told() -> None:
 
 def test_damage_is_remembered_while_newer_backups_are_found_whole() -> None:
     """That the newest is whole mends no other; an object that is put back does."""
-    made, wal = MadeRepository(), MadeWal()
-    made.claim()
-    for _ in range(4):
-        wal.filler(900_000)
-    made.wal(wal)
+    made, wal = claimed()
     older = back_up(made, Lsn(wal.start + 100))
     part = next(info.key for info in made.store.list() if "part_001" in info.key)
     data = made.store.get(part)
@@ -80,11 +82,7 @@ def test_damage_is_remembered_while_newer_backups_are_found_whole() -> None:
 
 
 def test_what_was_found_whole_is_recorded_with_the_begin_of_reading_it() -> None:
-    made, wal = MadeRepository(), MadeWal()
-    made.claim()
-    for _ in range(4):
-        wal.filler(900_000)
-    made.wal(wal)
+    made, wal = claimed()
     older = back_up(made, Lsn(wal.start + 100))
     began = made.store.clock()
     VerifyJob(made.store, made.codec).work(threading.Event())
@@ -206,11 +204,7 @@ def test_what_ends_early_records_nothing() -> None:
 
 
 def two_backups() -> tuple[MadeRepository, str, str]:
-    made, wal = MadeRepository(), MadeWal()
-    made.claim()
-    for _ in range(4):
-        wal.filler(900_000)
-    made.wal(wal)
+    made, wal = claimed()
     older = back_up(made, Lsn(wal.start + 100))
     return made, older, back_up(made, Lsn(wal.start + (1 << 20) + 100), minutes=60)
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pgbackup.repository.codec import Encoder
+from pgbackup.repository.encoder import Encoder
 
 BLOCK_BYTES = 1 << 20
 QUEUE_BLOCKS = 8

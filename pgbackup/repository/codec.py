@@ -14,16 +14,17 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import codec_lz4, codec_zstd
 from pgbackup.repository.background_encoder import BackgroundEncoder
+from pgbackup.repository.encoder import Encoder
 from pgbackup.repository.secretstream import SecretStreamEncoder, read_key
 from pgbackup.repository.stored_content import Reading, check_readable, content_of, is_readable
 from pgbackup.storage.base import ByteStream
 
-__all__ = ["Codec", "Compression", "ContentStream", "Encoder", "is_readable", "read_key"]
+__all__ = ["Codec", "Compression", "ContentStream", "is_readable", "read_key"]
 
 _READ_BYTES: Final = 256 << 10
 _ZSTD = re.compile(r"zstd(?::(\d{1,2}))?")
@@ -59,14 +60,6 @@ class Compression:
 
     def __str__(self) -> str:
         return f"{self.method}:{self.level}" if self.method == "zstd" else self.method
-
-
-class Encoder(Protocol):
-    """Makes one object: join what ``write`` and then one ``finish`` return."""
-
-    def write(self, data: bytes | memoryview, /) -> bytes: ...
-
-    def finish(self) -> bytes: ...
 
 
 class Codec:

@@ -17,7 +17,8 @@ from pgbackup.engines.base import ProgressSink
 from pgbackup.postgres.pg_control import CONTROL_FILE_BYTES
 from pgbackup.repository import keys
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
-from pgbackup.repository.codec import Codec, Encoder
+from pgbackup.repository.codec import Codec
+from pgbackup.repository.encoder import Encoder
 from pgbackup.repository.manifest import FileChecksum
 from pgbackup.repository.tar_header import Header
 from pgbackup.storage.stream_writer import ObjectWriter

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import BackupError
-from pgbackup.repository.codec import Encoder
+from pgbackup.repository.encoder import Encoder
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.stream_writer import ABORT_SECONDS, ObjectWriter
 

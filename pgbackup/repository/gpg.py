@@ -200,10 +200,10 @@ class _Run:
                 self._keep(descriptor, data)
 
     def _tail(self) -> str:
-        """The end of what the program said, on one line."""
+        """The end of what the program said, on one line; whoever shows it escapes what must not reach a terminal."""
         text = self._errors.decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.startswith("gpg:") and _RECIPIENT not in line]
-        return "; ".join("".join(c for c in line if c.isprintable()) for line in lines[-6:]) or "it said nothing"
+        lines = [line.strip() for line in text.split("\n") if line.startswith("gpg:") and _RECIPIENT not in line]
+        return "; ".join(lines[-6:]) or "it said nothing"
 
 
 def _environment() -> dict[str, str]:

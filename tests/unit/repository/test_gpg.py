@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pgbackup.errors import CorruptObject, ToolError
+from pgbackup.printable import printable
 from pgbackup.repository import openpgp
 from pgbackup.repository.codec import Codec, Compression
 from tests.fix_gpg import CURVE, RSA, Keyring, new_keyring
@@ -189,6 +190,20 @@ def test_a_source_that_fails_leaves_no_program_behind(own_keyring: Keyring) -> N
         with pytest.raises(OSError, match="the network is gone"):
             stream.read()
     assert not children()
+
+
+def test_what_the_program_says_is_passed_on_as_it_is(
+    own_keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever shows it escapes it: what was dropped here, nobody could see any more."""
+    message = own_keyring.encrypt(LARGE, RSA)
+    fake = tmp_path / "gpg"
+    fake.write_text("#!/bin/sh\nprintf 'gpg: key \\033[2Jof\\342\\200\\256\\n' >&2; exit 2\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(CorruptObject) as caught:
+        ZSTD.decode(NAME, message)
+    assert printable(caught.value.detail) == r"gpg cannot decrypt it: gpg: key \x1b[2Jof\u202e"
 
 
 @pytest.mark.parametrize("script", ["exec sleep 99", "cat >/dev/null; yes no 1>&2", "cat >/dev/null", "exit 7"])

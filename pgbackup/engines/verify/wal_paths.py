@@ -54,9 +54,13 @@ def histories_of(paths: list[TimelineHistory]) -> dict[int, TimelineHistory]:
 
 
 def without_history(catalog: Catalog, backup: Backup, *, only_needed: bool) -> list[int]:
-    """Timelines with WAL or backups of which nobody knows how they came about."""
-    timelines = (backup.timeline,) if only_needed else catalog.timelines
-    return [timeline for timeline in timelines if timeline > 1 and timeline not in catalog.histories]
+    """The backup's timeline and those with WAL, of which nobody knows how they came about: their WAL may go on from it.
+
+    One that merely another backup is named for says nothing of this one.
+    """
+    with_wal = {segment.timeline for segment in catalog.tails}.union(catalog.segments)
+    timelines = {backup.timeline} if only_needed else with_wal | {backup.timeline}
+    return sorted(timeline for timeline in timelines if catalog.lacks_history(timeline))
 
 
 def spans_of(catalog: Catalog, backup: Backup, paths: list[TimelineHistory], *, only_needed: bool) -> list[Span]:

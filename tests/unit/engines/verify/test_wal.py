@@ -143,6 +143,20 @@ def test_a_history_that_is_missing_or_damaged(branches: Branches) -> None:
     assert list(branches.problems()) == [key]
 
 
+def test_a_timeline_that_only_a_broken_backup_is_named_for_is_its_own_matter(branches: Branches) -> None:
+    made = branches.made
+    good = choose_backup(read_catalog(made.store, made.codec), None)
+    broken = keys.backup_name(255, Lsn(9 * MIB), MIB)
+    made.store.put(keys.sentinel(broken), b"{")
+    catalog = read_catalog(made.store, made.codec)
+    for name, ok in ((good.name, True), (broken, False)):
+        backup = choose_backup(catalog, name)
+        report = verify_backup(made.store, made.codec, catalog, backup, progress=SilentProgress())
+        assert report.ok is ok
+    assert choose_backup(catalog, None).name == broken, "so that is what a plain verification is red about"
+    assert keys.sentinel(broken) in {finding.object for finding in report.findings}
+
+
 def test_segments_of_another_writer_in_another_format(branches: Branches) -> None:
     made = branches.made
     for number in (3, 4):

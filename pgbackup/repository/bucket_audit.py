@@ -4,7 +4,8 @@ A full listing of a large repository is many requests, so it is made seldom; a w
 there is much, that a part, a segment in the middle or the whole bucket is gone, and that an object was replaced. It
 only says *that* something does not fit; the full listing that follows says what.
 
-Memory: a few numbers for each backup, and a fingerprint for each segment of WAL, up to ``_MOST_PRINTS`` of them.
+Memory: a few numbers for each backup, and a fingerprint for each segment of WAL, up to ``_MOST_PRINTS`` of them, and
+for the ``_MOST_GONE`` that went last: what went may come back as something else.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pgbackup.storage.base import ObjectInfo, ObjectStore
 _PAGE = 900
 """Less than what one LIST gives (1000), so that a page is one request."""
 _MOST_PRINTS = 100_000
+_MOST_GONE = 10_000
 _BEFORE_ALL = keys.BASEBACKUPS[:-1] + "."
 _AFTER_BACKUPS = keys.BASEBACKUPS[:-1] + "0"
 _AFTER_MARKS = keys.MARKS[:-1] + "0"
@@ -43,6 +45,7 @@ class BucketAudit:
         self._ledger_walked: set[int] = set()
         self._prints: dict[int, int] = {}
         self._prints_walked: dict[int, int] = {}
+        self._prints_gone: dict[int, int] = {}
         self.replaced: dict[str, None] = {}
         """Keys below ``wal_005/`` that were replaced by others under our eyes, oldest first; not all of very many."""
         self.replaced_more = False
@@ -96,6 +99,8 @@ class BucketAudit:
         self._cursor = _BEFORE_ALL
         self._walked = {}
         self._ledger_walked = set()
+        self._prints_gone |= {name: mark for name, mark in self._prints.items() if name not in self._prints_walked}
+        self._prints_gone = dict(islice(self._prints_gone.items(), max(0, len(self._prints_gone) - _MOST_GONE), None))
         self._prints, self._prints_walked = self._prints_walked, {}
 
     def _choose_sample(self, infos: Sequence[ObjectInfo]) -> None:
@@ -140,7 +145,8 @@ class BucketAudit:
 
     def _note_print(self, info: ObjectInfo) -> None:
         name, mark = hash(info.key), fingerprint(info)
-        if self._prints.get(name, mark) != mark:
+        gone = self._prints_gone.pop(name, mark)
+        if self._prints.get(name, gone) != mark:
             self.replacements += 1
             if len(self.replaced) < _MOST_NAMED:
                 self.replaced[info.key] = None

@@ -51,6 +51,24 @@ def test_what_was_replaced_is_named_until_it_was_read(stored: MadeRepository) ->
     assert watch.replaced == ()
 
 
+@pytest.mark.parametrize("looks", [1, 20])
+def test_wal_that_comes_back_as_another_one_is_named(stored: MadeRepository, looks: int) -> None:
+    """However many looks had not seen it; what comes back as it was is no other."""
+    watch = stored.watched()
+    for look in range(20):
+        watch.look(float(look), moving=True)
+    changed, same = (keys.wal(str(segment(number)), "zst") for number in (700, 701))
+    version = stored.store._objects[same]
+    stored.store.delete([changed, same])
+    for look in range(looks):
+        watch.look(20.0 + look, moving=True)
+    stored.store.put(changed, b"y")
+    stored.store._objects[same] = version
+    for look in range(20):
+        watch.look(60.0 + look, moving=True)
+    assert (watch.replaced, watch.replacements) == ((changed,), 1)
+
+
 def test_a_replaced_backup_is_named_until_it_is_gone(stored: MadeRepository) -> None:
     watch = stored.watched()
     part = next(info.key for info in stored.store.list(keys.BASEBACKUPS) if "part_002" in info.key)

@@ -5,6 +5,9 @@ hard link, which fails if the name is taken, or by a rename, which replaces. The
 either leads to a whole file or does not exist, also after a power cut.
 
 ``.pgbackup-tmp/lock`` orders those who replace or remove, in all processes of this machine.
+
+What root makes here belongs to the owner of the folder that it is made in: files are for their owner only, and whoever
+backs up as that user must be able to read what an administrator's command has left.
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ class Disk:
         """A new file to be written; it is gone at the end, whatever other name it got."""
         self.make_folder(self.hidden)
         path = self.hidden / f"{os.getpid()}-{uuid.uuid4().hex}"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(create(path, os.O_WRONLY), "wb") as file:
             try:
                 yield path, file
             finally:
@@ -125,7 +128,10 @@ class Disk:
     def locked(self) -> Iterator[None]:
         """One at a time, of all threads and processes; gives up when it takes too long."""
         self.make_folder(self.hidden)
-        descriptor = os.open(self.hidden / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = create(self.hidden / LOCK, os.O_RDWR)
+        except FileExistsError:
+            descriptor = os.open(self.hidden / LOCK, os.O_RDWR | os.O_CLOEXEC)
         try:
             deadline, pause = time.monotonic() + LOCK_SECONDS, 0.001
             while True:
@@ -148,6 +154,14 @@ class Disk:
         self.make_folder(folder.parent)
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
+            if self.root in folder.parents:
+                # A deletion may take the folder away again at once.
+                with (
+                    suppress(FileNotFoundError),
+                    _opened(folder.parent) as parent,
+                    _opened(folder.name, within=parent) as made,
+                ):
+                    _leave_to_owner(parent, made)
         flush_folder(folder.parent)
 
     def _in_folder(self, folder: Path, action: Callable[[], T]) -> T:
@@ -176,6 +190,34 @@ class Disk:
             while folder != self.root:
                 folder.rmdir()
                 folder = folder.parent
+
+
+def create(path: Path, flags: int) -> int:
+    """A new file for its owner only, which is that of its folder where root makes it. Raises FileExistsError."""
+    with _opened(path.parent) as folder:
+        descriptor = os.open(path.name, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        _leave_to_owner(folder, descriptor)
+        return descriptor
+
+
+def _leave_to_owner(folder: int, made: int) -> None:
+    """Both by descriptor: a name in a folder of somebody else's may lead elsewhere by now."""
+    if os.geteuid() == 0:
+        owner = os.fstat(folder)
+        # A mounted folder, or a container's root, may not do that; then it stays as it is.
+        with suppress(OSError):
+            os.fchown(made, owner.st_uid, owner.st_gid)
+
+
+@contextmanager
+def _opened(folder: Path | str, within: int | None = None) -> Iterator[int]:
+    """A folder's descriptor; a name ``within`` another folder must not lead out of it."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if within is not None else 0)
+    descriptor = os.open(folder, flags, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def flush(file: BinaryIO) -> None:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from pgbackup.errors import StorageError
 from pgbackup.storage.base import UnfinishedUpload
-from pgbackup.storage.disk import Disk, translated
+from pgbackup.storage.disk import Disk, create, translated
 
 _NO_KERNEL_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
 COPY_BYTES = 16 << 20
@@ -36,7 +36,8 @@ class FileUpload:
         self._folder = uploads_folder(disk) / self._upload_id
         with translated(self._what):
             disk.make_folder(self._folder)
-            (self._folder / "key").write_text(key, encoding="utf-8")
+            with os.fdopen(create(self._folder / "key", os.O_WRONLY), "w", encoding="utf-8") as file:
+                file.write(key)
 
     @property
     def upload_id(self) -> str:
@@ -47,8 +48,7 @@ class FileUpload:
             raise StorageError(f"{self._what}: there is no part {number}")
         written = self._folder / f"new-{uuid.uuid4().hex}"
         with translated(f"part {number} of {self._what}"):
-            descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
+            with os.fdopen(create(written, os.O_WRONLY), "wb", buffering=0) as file:
                 # Not flushed to the disk: the joined file will be.
                 view = memoryview(data)
                 while view:

@@ -85,6 +85,22 @@ def test_files_are_for_their_owner_only(store: FileStore, root: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that its folder's owner could not read")
+def test_what_root_makes_belongs_to_the_owner_of_the_repository(store: FileStore, root: Path) -> None:
+    """`pgbackup run` goes on as that user, and has to read and replace what an administrator's command recorded."""
+    root.mkdir()
+    os.chown(root, 1234, 2345)
+    store.put("a/b/c", b"x")
+    store.put_if_absent("a/d", b"x")
+    upload = store.start_upload("a/e")
+    upload.put_part(1, b"x")
+    left = [*root.rglob("*")]
+    assert len(left) == 10
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in left} == {(1234, 2345)}
+    upload.complete()
+    assert (root / "a/e").stat().st_uid == 1234
+
+
 def test_nothing_is_left_behind(store: FileStore, root: Path) -> None:
     store.put("a/b/c", b"x")
     store.put_if_absent("a/b/c", b"y")

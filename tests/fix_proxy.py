@@ -181,6 +181,8 @@ class Gateway:
     def __init__(self, target: S3Server) -> None:
         self.deaf = False
         self.keeps = False
+        self.varies = False
+        """Whether HEAD shows other ETags than every other answer."""
         self.target = target
         self.requests: list[str] = []
         """``METHOD path?query`` of every request, in order."""
@@ -273,6 +275,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if answer is None or answer.forwarded:
             status, headers, content = self._forward(body)
             if answer is None:
+                if self.gateway.varies and self.command == "HEAD":
+                    headers = [(name, '"another"' if name.lower() == "etag" else value) for name, value in headers]
                 self._reply(status, headers, content)
                 return
         if answer.status == 0:

@@ -18,6 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pgbackup.errors import ObjectMissing, StorageError, StoreUnavailable
+from pgbackup.logs import log_fields
 from pgbackup.storage.s3_errors import ConditionFailed, Conflict, NotImplementedByStore, UploadGone
 
 if TYPE_CHECKING:
@@ -105,13 +106,16 @@ class S3Upload:
 
     def _settle(self, there: str) -> bool:
         """Whether the object that is there is ours; another writer's makes our parts useless."""
-        if self._same(there, self._expected_etag()):
+        expected = self._expected_etag()
+        if self._same(there, expected):
             return True
+        facts = log_fields(object=self._key, etag=there, expected=expected or None)
+        logger.warning("the object that is there has another ETag than the upload", extra=facts)
         try:
             self.abort()
         except StorageError as error:
             # The verdict stands; the parts are a leftover that list_uploads shows.
-            logger.warning("could not abort an upload that lost", extra={"object": self._key, "error": str(error)})
+            logger.warning("could not abort an upload that lost", extra=log_fields(object=self._key, error=error))
         return False
 
     def _etag_there(self) -> str | None:

@@ -16,6 +16,7 @@ from functools import partial
 from types import TracebackType
 
 from pgbackup.errors import StorageError
+from pgbackup.logs import log_fields
 from pgbackup.storage.base import MultipartUpload, ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ class ObjectWriter:
         try:
             upload.abort()
         except StorageError as error:
-            logger.warning("could not abort an upload", extra={"object": self._key, "error": str(error)})
+            logger.warning("could not abort an upload", extra=log_fields(object=self._key, error=error))
 
     def _take(self) -> bytes:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)

@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pgbackup.engines.check.report import CheckReport
+from pgbackup.engines.check.store import check_objects
 from pgbackup.errors import StorageError, StoreDenied, StoreUnavailable
+from pgbackup.logs import fields_of
 from pgbackup.storage.s3 import PROOF_BYTES, S3Store
 from pgbackup.storage.s3_upload import MIN_PART_BYTES
 from tests.fix_proxy import Gateway
@@ -80,6 +83,21 @@ def test_two_requests_on_one_key(store: S3Store, s3_gateway: Gateway) -> None:
     with pytest.raises(StoreUnavailable):
         store.put_if_absent("k", b"one")
     assert answer.seen < 15
+
+
+def test_a_store_whose_etags_are_not_stable(
+    store: S3Store, s3_gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`rclone serve s3` is one: it cannot be told from one where another writer has won, but it can be named."""
+    s3_gateway.varies = True
+    report = CheckReport()
+    check_objects(report, store)
+    bad = {line.name: line for line in report.lines if line.status == "failure"}
+    assert list(bad) == ["multipart upload"], report.lines
+    assert "another ETag than that of the upload which made it" in bad["multipart upload"].text
+    (facts,) = (fields_of(record) for record in caplog.records if "another ETag" in record.message)
+    assert facts["etag"] == '"another"'
+    assert str(facts["expected"]).endswith("-2")
 
 
 # -- lost answers -------------------------------------------------------------------------------------------------

@@ -149,8 +149,10 @@ class BackupUploads:
         if not writer.finish():
             raise BackupError(
                 f"object {key} is there already",
-                detail="it was not written by this backup",
-                hint="Another backup has this name: wait until it is finished, then start again.",
+                detail="the store shows it with another ETag than that of what was sent: it is another writer's, or "
+                "the store's ETags are not stable",
+                hint="`pgbackup check` finds out such a store (multipart upload). If it does not, another backup has "
+                "this name: wait until that is finished, then start again.",
             )
         with self._changed:
             self._stored[key] = writer.stored_bytes

@@ -130,7 +130,12 @@ class _Probe:
             upload.put_part(2, last)
             upload.put_part(1, first)
             if not upload.complete():
-                self._report.failure("multipart upload", "a new object was taken for an existing one")
+                self._report.failure(
+                    "multipart upload",
+                    "the store shows a new object with another ETag than that of the upload which made it, so it was "
+                    "taken for another writer's",
+                    "Base backups fail on this store, or on a proxy before it (`rclone serve s3` is one): use another.",
+                )
                 return
             self._compare("multipart upload", key, first + last, "parts are put together unharmed")
         with self._report.attempt("multipart clean-up", failing="warning"):

@@ -62,6 +62,15 @@ class ForgetsUploads(MemoryStore):
         return []
 
 
+class ShowsOtherETags(MemoryStore):
+    """What it was sent is not what it shows, to who compares; so does `rclone serve s3`."""
+
+    def start_upload(self, key):
+        upload = super().start_upload(key)
+        self.put(key, b"another")
+        return upload
+
+
 class DoesNotKnowConditions(MemoryStore):
     conditional_put = False
 
@@ -76,6 +85,7 @@ class DoesNotKnowConditions(MemoryStore):
         (ListsNothing(), "list", "failure"),
         (KeepsEverything(), "delete", "warning"),
         (ForgetsUploads(), "multipart clean-up", "warning"),
+        (ShowsOtherETags(), "multipart upload", "failure"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, MemoryStore) else "",
 )

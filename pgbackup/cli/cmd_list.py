@@ -11,6 +11,7 @@ import click
 from pgbackup.cli.begun import require_begun
 from pgbackup.cli.output import emit_json, json_option, say, table, time_text, window_texts
 from pgbackup.core.expired_wal import expiry_may_end_at
+from pgbackup.core.found_damaged import found_damage
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.size_text import size_text
 from pgbackup.core.wal_holes import holes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pgbackup.app import App
     from pgbackup.core.backup import Backup
     from pgbackup.core.catalog import Catalog, Gap, RecoverableRange
+    from pgbackup.core.found_damaged import Damaged
 
 _COLUMNS = (
     "name", "started", "finished", ">PostgreSQL", ">timeline", "start LSN", "stop LSN", ">size", ">stored", "engine",
@@ -33,23 +35,27 @@ _LABEL_CHARACTERS = 200
 def command(app: App, *, as_json: bool) -> None:
     """List backups, oldest first, then the ranges that can be recovered, and the gaps in them.
 
-    Everything shown comes from the store at this moment: a backup is restorable when its WAL is there. Where nothing
-    at all is stored there is no repository, which is an error.
+    Everything shown comes from the store at this moment: a backup is restorable when its WAL is there. What the last
+    verification found damaged is said beside it. Where nothing at all is stored there is no repository, which is an
+    error.
     """
     from pgbackup.repository.backup_objects import with_missing_objects
     from pgbackup.repository.catalog_reader import read_catalog
+    from pgbackup.repository.verification_note import read_verification
 
     with closing(app.open_readonly_store(ask_server=True)) as store:
         catalog = with_missing_objects(store, read_catalog(store, app.codec()))
+        run = read_verification(store)
+        damaged = run.damaged if run is not None else {}
         url = store.url
         if not catalog.backups:
             require_begun(store)
     gaps = holes(catalog)
     if as_json:
-        emit_json(_document(url, catalog, gaps))
+        emit_json(_document(url, catalog, gaps, damaged))
         return
     zone = app.settings.tz
-    _print_backups(catalog, zone)
+    _print_backups(catalog, damaged, zone)
     _print_ranges(catalog.recoverable(), zone)
     expired = expiry_may_end_at(catalog)
     for gap in gaps:
@@ -68,20 +74,21 @@ def _why_missing(catalog: Catalog, gap: Gap) -> str:
     return first if first == last else " (some of it is known as lost: see `pgbackup gaps`)"
 
 
-def _print_backups(catalog: Catalog, zone: tzinfo) -> None:
+def _print_backups(catalog: Catalog, damaged: Damaged, zone: tzinfo) -> None:
     if not catalog.backups:
         say("no backups")
         return
     rows = []
     for backup in _oldest_first(catalog):
-        problem = catalog.why_not_restorable(backup)
+        problem, damage = catalog.why_not_restorable(backup), found_damage(catalog, backup, damaged)
+        is_restorable = f"no: {problem}" if problem else f"yes, but {damage.text(backup, zone)}" if damage else "yes"
         rows.append(
             (
                 backup.name, time_text(backup.started, zone), time_text(backup.finished, zone), backup.pg_major or "-",
                 backup.timeline, backup.start_lsn or "-", backup.stop_lsn or "-", size_text(backup.raw_bytes),
                 size_text(backup.stored_bytes) if backup.stored_bytes else "-",  # WAL-E does not say it
                 backup.engine, "permanent" if backup.permanent else "-",
-                _short(backup.label) or "-", f"no: {problem}" if problem else "yes",
+                _short(backup.label) or "-", is_restorable,
             )
         )  # fmt: skip
     table(_COLUMNS, rows)
@@ -104,18 +111,18 @@ def _print_ranges(ranges: list[RecoverableRange], zone: tzinfo) -> None:
         )
 
 
-def _document(url: str, catalog: Catalog, gaps: list[Gap]) -> dict[str, object]:
+def _document(url: str, catalog: Catalog, gaps: list[Gap], damaged: Damaged) -> dict[str, object]:
     return {
         "repository": url,
         "system_identifier": catalog.system_identifier,
-        "backups": [_describe(catalog, backup) for backup in _oldest_first(catalog)],
+        "backups": [_describe(catalog, backup, damaged) for backup in _oldest_first(catalog)],
         "recoverable": catalog.recoverable(),
         "gaps": gaps,
         "known_gaps": catalog.known_gaps,
     }
 
 
-def _describe(catalog: Catalog, backup: Backup) -> dict[str, object]:
+def _describe(catalog: Catalog, backup: Backup, damaged: Damaged) -> dict[str, object]:
     problem = catalog.why_not_restorable(backup)
     return {
         "name": backup.name,
@@ -134,6 +141,7 @@ def _describe(catalog: Catalog, backup: Backup) -> dict[str, object]:
         "wal_tail": backup.wal_tail,
         "restorable": not problem,
         "problem": problem,
+        "found_damaged": found_damage(catalog, backup, damaged),
         "corrupt_files": backup.corrupt_files,
         "tablespaces": backup.tablespaces,
     }

@@ -24,15 +24,15 @@ SKEW_CRITICAL = timedelta(minutes=10)
 class LastRun:
     """The newest recorded run of a scheduled check (verification, expiry): when it ended, and what was wrong.
 
-    Of a verification: when it ``began``; the backups that were found ``damaged`` when they were last read, and those
-    that were found ``whole``, with the moment at which that reading began. Its times are the store's, where it has a
-    clock.
+    Of a verification: when it ``began``; the backups that were found ``damaged`` when they were last read, with the
+    moment at which that reading ended (None: not known), and those that were found ``whole``, with the moment at which
+    that reading began. Its times are the store's, where it has a clock.
     """
 
     finished: datetime
     ok: bool
     summary: str = ""
-    damaged: tuple[str, ...] = ()
+    damaged: Mapping[str, datetime | None] = field(default_factory=dict)
     began: datetime | None = None
     whole: Mapping[str, datetime] = field(default_factory=dict)
 

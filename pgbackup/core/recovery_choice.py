@@ -7,8 +7,9 @@ from itertools import takewhile
 
 from pgbackup.core.backup import Backup, Tablespace
 from pgbackup.core.catalog import Catalog, TimeMark
+from pgbackup.core.found_damaged import Damaged, found_damage
 from pgbackup.core.lsn import Lsn
-from pgbackup.core.recovery_path import is_on
+from pgbackup.core.recovery_path import is_on, wal_path
 from pgbackup.core.recovery_refusals import no_such_backup, unusable
 from pgbackup.core.retention_policy import time_of
 from pgbackup.core.time_marks import by_position, fitting
@@ -67,6 +68,13 @@ def left_out(catalog: Catalog, history: TimelineHistory, than: Backup) -> list[t
         if is_meant and (why := why_left_out(catalog, backup) or catalog.why_not_restorable(backup)):
             found.append((backup, why))
     return found
+
+
+def not_damaged(catalog: Catalog, history: TimelineHistory, than: Backup, end: Lsn, damaged: Damaged) -> Backup | None:
+    """The newest backup before another one that leads to the same end and that no verification found damaged."""
+    older = (b for b in candidates(catalog, history, None) if b.stop_lsn < than.stop_lsn)
+    whole = (b for b in older if found_damage(catalog, b, damaged) is None)
+    return next((b for b in whole if wal_path(catalog, b.start_lsn, history).end >= end), None)
 
 
 def later_tablespaces(catalog: Catalog, history: TimelineHistory, chosen: Backup, end: Lsn) -> tuple[Tablespace, ...]:

@@ -7,10 +7,11 @@ Executing a plan decides nothing any more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pgbackup.core.backup import Backup, Tablespace
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.found_damaged import Damaged, FoundDamage, found_damage
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_choice import (
     candidates,
@@ -18,11 +19,10 @@ from pgbackup.core.recovery_choice import (
     ended_before,
     known_until,
     later_tablespaces,
-    left_out,
     marks_on,
-    why_left_out,
 )
 from pgbackup.core.recovery_evidence import Evidence, StopRecord
+from pgbackup.core.recovery_notes import notes_of
 from pgbackup.core.recovery_path import Branch, WalFile, WalPath, choose_history, other_branches, wal_path
 from pgbackup.core.recovery_refusals import (
     before_backup,
@@ -50,7 +50,7 @@ class RecoveryPlan:
 
     ``wal``: the files for recovery in order, to ``end``. ``histories``: the timelines whose history files go along.
     ``branches``: timelines that this recovery leaves out. ``later_tablespaces``: those that its WAL creates, as far as
-    newer backups tell. ``notes`` are for people.
+    newer backups tell. ``damage``: what a verification found of the backup. ``notes`` are for people.
     """
 
     backup: Backup
@@ -62,6 +62,7 @@ class RecoveryPlan:
     histories: tuple[int, ...]
     branches: tuple[Branch, ...] = ()
     later_tablespaces: tuple[Tablespace, ...] = ()
+    damage: FoundDamage | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -91,6 +92,7 @@ class _Question:
     accept_loss: bool
     evidence: Evidence | None
     timeline_asked: bool = False
+    damaged: Damaged = field(default_factory=dict)
 
     def backups(self) -> list[Backup]:
         """The backups on the path, newest first. Raises RestoreError when there is none."""
@@ -130,17 +132,20 @@ def plan_restore(  # noqa: PLR0913 - one call answers one command line
     accept_loss: bool = False,
     default_timeline: int | None = None,
     evidence: Evidence | None = None,
+    damaged: Damaged | None = None,
 ) -> RecoveryPlan:
     """Plan a restore. Raises RestoreError when it cannot succeed, with what could.
 
     ``last_confirmed``: the last LSN known to have been durable, with its timeline. ``default_timeline``: the one last
-    written. Without ``evidence`` nothing is assumed that the listing does not show.
+    written. Without ``evidence`` nothing is assumed that the listing does not show. ``damaged``: what the last
+    verifications found damaged, and when; it changes no choice, but is told.
     """
     by_name = chosen_by_name(catalog, backup)
     history = path_of(catalog, target, by_name, timeline, default_timeline)
     question = _Question(
-        catalog, target, history, by_name, last_confirmed, accept_loss, evidence, timeline_asked=timeline is not None
-    )
+        catalog, target, history, by_name, last_confirmed, accept_loss, evidence,
+        timeline_asked=timeline is not None, damaged=damaged or {},
+    )  # fmt: skip
     planners = {"latest": _to_the_end, "immediate": _to_the_backup, "time": _to_time, "lsn": _to_lsn}
     return planners.get(target.kind, _to_record)(question)
 
@@ -314,20 +319,6 @@ def _plan(
         histories=tuple(sorted(catalog.histories)),
         branches=tuple(other_branches(catalog, history)),
         later_tablespaces=later_tablespaces(catalog, history, backup, end),
-        notes=(*notes, *_notes(question, backup, path)),
+        damage=found_damage(catalog, backup, question.damaged),
+        notes=(*notes, *notes_of(catalog, history, backup, path, end, question.damaged)),
     )
-
-
-def _notes(question: _Question, backup: Backup, path: WalPath) -> list[str]:
-    catalog, history = question.catalog, question.history
-    notes = [f"{newer.name} is newer but not used: {why}" for newer, why in left_out(catalog, history, backup)]
-    if why := why_left_out(catalog, backup):
-        notes.append(f"{backup.name} was named, though {why}")
-    for branch in other_branches(catalog, history):
-        notes.append(
-            f"timeline {branch.timeline} is another branch, with WAL to {branch.end}: --timeline {branch.timeline} "
-            "recovers along it"
-        )
-    if path.files and path.files[-1].source == "cut":
-        notes.append(f"timeline {history.timeline} has no WAL of its own yet: recovery ends at its fork, {path.end}")
-    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pgbackup.core.found_damaged import FoundDamage
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.core.recovery_target import Target, time_text
 
@@ -22,6 +23,7 @@ def plan_document(plan: RecoveryPlan, *, staged: bool) -> dict[str, object]:
             "raw_bytes": backup.raw_bytes,
             "stored_bytes": backup.stored_bytes,
             "tablespaces": {str(t.oid): t.location for t in backup.tablespaces},
+            "found_damaged": _damage(plan.damage),
         },
         "asked": _target(plan.asked),
         "target": _target(plan.target),
@@ -44,6 +46,12 @@ def plan_document(plan: RecoveryPlan, *, staged: bool) -> dict[str, object]:
         "later_tablespaces": {str(t.oid): t.location for t in plan.later_tablespaces},
         "notes": list(plan.notes),
     }
+
+
+def _damage(damage: FoundDamage | None) -> dict[str, object] | None:
+    if damage is None:
+        return None
+    return {"backup": damage.backup, "moment": damage.moment.isoformat() if damage.moment else None}
 
 
 def plan_lines(plan: RecoveryPlan, *, staged: bool) -> list[tuple[str, str]]:

@@ -35,12 +35,12 @@ def with_reading(
     None when there is nothing to record: an older backup, and no verdict of the newest that it could stand beside.
     """
     meanwhile = stored != known
-    damaged = [name for name in (stored.damaged if stored else ()) if meanwhile or name in there]
+    damaged = {name: found for name, found in (stored.damaged if stored else {}).items() if meanwhile or name in there}
     whole = {name: began for name, began in (stored.whole if stored else {}).items() if meanwhile or name in there}
+    if not reading.ok or not meanwhile:
+        damaged.pop(reading.backup, None)
     if not reading.ok:
-        damaged = [*(name for name in damaged if name != reading.backup), reading.backup]
-    elif not meanwhile:
-        damaged = [name for name in damaged if name != reading.backup]
+        damaged[reading.backup] = now
     is_whole = reading.backup not in damaged
     if is_whole:
         whole[reading.backup] = reading.began
@@ -48,8 +48,8 @@ def with_reading(
         whole.pop(reading.backup, None)
     is_verdict = reading.is_newest and (not reading.ok or (is_whole and _is_same_verdict(known, stored)))
     if is_verdict:
-        return LastRun(now, reading.ok, reading.summary, tuple(damaged), reading.began, whole)
-    return None if stored is None else replace(stored, damaged=tuple(damaged), whole=whole)
+        return LastRun(now, reading.ok, reading.summary, damaged, reading.began, whole)
+    return None if stored is None else replace(stored, damaged=damaged, whole=whole)
 
 
 def _is_same_verdict(known: LastRun | None, stored: LastRun | None) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from pgbackup.core.health_facts import LastRun
@@ -54,7 +55,7 @@ def _decode(key: str, data: bytes) -> LastRun:
         finished=_moment(fields["finished"]),
         ok=fields["ok"] is True,
         summary=str(fields.get("summary", ""))[:500],
-        damaged=tuple(str(name)[:500] for name in fields.get("damaged", ())),
+        damaged=_damaged(fields.get("damaged", {})),
         began=_moment(fields["began"]) if fields.get("began") is not None else None,
         whole={str(name)[:500]: _moment(text) for name, text in fields.get("whole", {}).items()},
     )
@@ -66,11 +67,17 @@ def _encode(run: LastRun) -> bytes:
         "finished": run.finished.isoformat(),
         "ok": run.ok,
         "summary": run.summary,
-        "damaged": list(run.damaged),
+        "damaged": {name: found.isoformat() if found is not None else None for name, found in run.damaged.items()},
         "began": run.began.isoformat() if run.began is not None else None,
         "whole": {name: began.isoformat() for name, began in run.whole.items()},
     }
     return json.dumps(document).encode()
+
+
+def _damaged(names: Mapping[str, str | None] | Sequence[str]) -> dict[str, datetime | None]:
+    """Only names, without their moments, are what the first notes held."""
+    found = names if isinstance(names, Mapping) else dict.fromkeys(names)
+    return {str(name)[:500]: _moment(text) if text is not None else None for name, text in found.items()}
 
 
 def _moment(text: str) -> datetime:

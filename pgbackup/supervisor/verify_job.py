@@ -77,5 +77,4 @@ class VerifyJob:
 
 def _in_doubt(catalog: Catalog, run: LastRun | None) -> list[Backup]:
     """What is known to be damaged, and is still there: that the newest one is whole says nothing of it."""
-    names = dict.fromkeys(run.damaged) if run is not None else {}
-    return [found for name in names if (found := catalog.backup(name)) is not None]
+    return [found for name in (run.damaged if run is not None else {}) if (found := catalog.backup(name)) is not None]

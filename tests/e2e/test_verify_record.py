@@ -122,7 +122,7 @@ def test_two_at_once_leave_one_verdict(server: ThrowawayServer, program: Program
     name, _ = backup_and_part(program, store)
     week_ago = datetime.now(UTC) - timedelta(days=8)
     write_verification(
-        store, LastRun(week_ago, ok=False, summary="damage", damaged=(name, "base_gone"), began=week_ago)
+        store, LastRun(week_ago, ok=False, summary="damage", damaged=dict.fromkeys([name, "base_gone"]), began=week_ago)
     )
     resident = program.run()
     resident.wait_log("verifying backup")
@@ -132,7 +132,7 @@ def test_two_at_once_leave_one_verdict(server: ThrowawayServer, program: Program
     program("verify", "--record")
     run = read_verification(store)
     assert run is not None
-    assert (run.ok, run.damaged, set(run.whole)) == (True, (), {name})
+    assert (run.ok, tuple(run.damaged), set(run.whole)) == (True, (), {name})
     assert run.finished > week_ago + timedelta(days=7)
     wait_for(resident, lambda found: not found)
     resident.terminate()

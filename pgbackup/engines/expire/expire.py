@@ -90,7 +90,7 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
     claimed = frozenset(UnderWay(*each) for each in parsed if each is not None)
     catalog = with_missing_objects(request.store, read_catalog(request.store, request.codec))
     verified = read_verification(request.store)
-    damaged = frozenset(verified.damaged if verified is not None else ())
+    damaged = frozenset(verified.damaged if verified is not None else {})
     # A seal speaks for itself: where nothing can be deleted the intents of sealed backups stay for ever.
     sealed = {backup.name for backup in catalog.backups}
     claimed = frozenset(each for each in claimed if _backup_of(each, catalog.segment_bytes) not in sealed)

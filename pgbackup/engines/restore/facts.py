@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
+from pgbackup.core.found_damaged import Damaged
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.core.recovery_path import wal_path
 from pgbackup.core.timeline import TimelineHistory
@@ -22,6 +23,7 @@ from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
 from pgbackup.repository.confirmed_notes import read_note
 from pgbackup.repository.json_object import parse_object
+from pgbackup.repository.verification_note import read_verification
 from pgbackup.repository.wal_listing import chain_end
 from pgbackup.storage.base import ObjectStore
 
@@ -33,18 +35,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Bookkeeping:
-    """``last_confirmed``: timeline and LSN that were durable; ``timeline``: the lease holder's. None: not known."""
+    """``last_confirmed``: timeline and LSN that were durable; ``timeline``: the lease holder's. None: not known.
+    ``damaged``: the backups that a verification found damaged, and when."""
 
     last_confirmed: tuple[int, Lsn] | None = None
     timeline: int | None = None
+    damaged: Damaged = field(default_factory=dict)
 
 
 def read_bookkeeping(store: ObjectStore) -> Bookkeeping:
-    """The last notes of whoever shipped WAL."""
-    note, lease = read_note(store), _document(store, keys.LEASE)
+    """The last notes of whoever shipped WAL, and of who verified."""
+    note, lease, verified = read_note(store), _document(store, keys.LEASE), read_verification(store)
     confirmed = (note.timeline, note.confirmed) if note is not None else None
     timeline = lease.get("timeline", confirmed[0] if confirmed else None)
-    return Bookkeeping(confirmed, timeline if isinstance(timeline, int) else None)
+    damaged = verified.damaged if verified is not None else {}
+    return Bookkeeping(confirmed, timeline if isinstance(timeline, int) else None, damaged)
 
 
 def _document(store: ObjectStore, key: str) -> Mapping[str, object]:

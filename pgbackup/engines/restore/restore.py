@@ -150,6 +150,7 @@ class Restore:
             last_confirmed=confirmed,
             accept_loss=request.accept_loss,
             evidence=evidence,
+            damaged=books.damaged,
         )
         self._check_wal_mode(plan)
         return plan

@@ -11,9 +11,13 @@ import pytest
 from pgbackup.cli import main as cli
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog, TimeMark
+from pgbackup.core.health_facts import LastRun
 from pgbackup.core.known_gaps import KnownGap
 from pgbackup.core.lsn import Lsn
+from pgbackup.repository import keys
 from pgbackup.repository.documents import ClusterDocument
+from pgbackup.repository.verification_note import write_verification
+from pgbackup.storage.file import FileStore
 
 SIZE = 16 << 20
 START = datetime(2026, 3, 1, 2, tzinfo=UTC)
@@ -75,6 +79,7 @@ def test_json(listed):
         "finished": "2026-03-01T02:05:00+00:00", "timeline": 1, "start_lsn": "0/2000028", "stop_lsn": "0/2000190",
         "raw_bytes": 3 << 30, "stored_bytes": 1 << 30, "pg_version": 160004, "engine": "native", "host": "db",
         "permanent": True, "wal_tail": False, "restorable": True, "problem": "", "corrupt_files": [], "tablespaces": [],
+        "found_damaged": None,
     }  # fmt: skip
     assert (second["restorable"], second["problem"]) == (False, "WAL segment 000000010000000000000009 is missing")
     assert document["system_identifier"] == 42
@@ -85,6 +90,24 @@ def test_json(listed):
         }
     ]  # fmt: skip
     assert document["gaps"] == [{"timeline": 1, "start": "0/4000000", "end": "0/6000000"}]
+
+
+def test_what_a_verification_found_damaged_is_said_beside_it(listed, tmp_path):
+    """It may be mended since, so it counts as restorable; that it was read and found damaged must not be hidden."""
+    found = LastRun(START, ok=True, damaged={GOOD.name: START + timedelta(hours=9)})
+    write_verification(FileStore(tmp_path), found)
+    yes = "yes, but found damaged (or its WAL) when it was last verified"
+    assert listed(CATALOG).splitlines()[1].endswith(f"{yes}, 2026-03-01 12:00:00+01:00")
+    first, second = json.loads(listed(CATALOG, "--json"))["backups"]
+    assert (first["restorable"], second["found_damaged"]) == (True, None)
+    assert first["found_damaged"] == {"backup": GOOD.name, "moment": "2026-03-01T11:00:00+00:00"}
+    delta = replace(LATER, delta_of=GOOD.name, delta_lsn=GOOD.start_lsn)
+    with_delta = replace(CATALOG, backups=(GOOD, delta), segments={1: [2, 3, 9]})
+    assert f"yes, but {GOOD.name}, which it builds on, was found damaged" in listed(with_delta).splitlines()[2]
+    (tmp_path / keys.VERIFICATION).write_text(json.dumps({
+        "finished": START.isoformat(), "ok": True, "damaged": [GOOD.name],
+    }))  # fmt: skip
+    assert listed(CATALOG).splitlines()[1].endswith(yes), "when is not known of what an earlier version recorded"
 
 
 def test_a_size_that_nobody_knows(listed):

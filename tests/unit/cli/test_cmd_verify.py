@@ -101,13 +101,13 @@ def test_damage_is_recorded_and_exits_with_1(ours: MadeRepository, capsys: pytes
     assert "the verdict is recorded" in captured.err
     run = read_verification(ours.store)
     assert run is not None
-    assert (run.ok, run.damaged) == (False, ("base_000000010000000000000003",))
+    assert (run.ok, tuple(run.damaged)) == (False, ("base_000000010000000000000003",))
     assert key in run.summary
     ours.store.put(key, whole)
     assert cli.run(["verify", "--record"]) == 0
     run = read_verification(ours.store)
     assert run is not None
-    assert (run.ok, run.damaged) == (True, ())
+    assert (run.ok, tuple(run.damaged)) == (True, ())
 
 
 def test_only_a_whole_verification_is_recorded(ours: MadeRepository, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,11 +142,11 @@ def test_an_older_backup_alone_is_no_verdict(ours: MadeRepository, capsys: pytes
     assert cli.run(["verify", "--record", "--backup", older]) == 1
     assert f"the newest backup, {newest}, was never verified" in capsys.readouterr().err
     assert read_verification(ours.store) is None
-    write_verification(ours.store, LastRun(datetime.now(UTC), ok=True, damaged=(older,)))
+    write_verification(ours.store, LastRun(datetime.now(UTC), ok=True, damaged=dict.fromkeys([older])))
     assert cli.run(["verify", "--record", "--backup", older]) == 0
     run = read_verification(ours.store)
     assert run is not None
-    assert (run.damaged, list(run.whole)) == ((), [older])
+    assert (tuple(run.damaged), list(run.whole)) == ((), [older])
 
 
 def test_what_was_found_is_said_though_it_cannot_be_recorded(

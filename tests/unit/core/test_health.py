@@ -155,14 +155,14 @@ def test_backups_that_are_gone_or_were_found_damaged_are_no_emergency_and_not_gr
     assert (gone.verdict, keys(gone)) == ("warning", ["backup:vanished"])
     assert "base_3 and 1 more" in gone.findings[0].summary
     older, newest = (backup.name for backup in made.backups)
-    found = LastRun(NOW, ok=True, damaged=(older, "base_of_before"))
+    found = LastRun(NOW, ok=True, damaged=dict.fromkeys([older, "base_of_before"]))
     damaged = judged(with_catalog(made, verification=found))
     assert (damaged.verdict, keys(damaged)) == ("warning", ["verify:older-damaged"])
     assert "base_of_before" not in damaged.findings[0].summary, "it is gone"
-    assert judged(with_catalog(made, verification=replace(found, damaged=()))).verdict == "ok"
-    no_newer = judged(with_catalog(made, verification=replace(found, damaged=(newest, older))))
+    assert judged(with_catalog(made, verification=replace(found, damaged={}))).verdict == "ok"
+    no_newer = judged(with_catalog(made, verification=replace(found, damaged=dict.fromkeys([newest, older]))))
     assert (no_newer.verdict, keys(no_newer)) == ("critical", ["verify:newest-damaged", "verify:older-damaged"])
-    failed = LastRun(NOW, ok=False, summary="1 object damaged", damaged=(newest,))
+    failed = LastRun(NOW, ok=False, summary="1 object damaged", damaged=dict.fromkeys([newest]))
     assert keys(judged(with_catalog(made, verification=failed))) == ["verify:failed"]
 
 

@@ -16,7 +16,7 @@ HOUR = timedelta(hours=1)
 OLD, NEW, SEALED_SINCE = "base_1", "base_2", "base_3"
 THERE = {OLD, NEW}
 WHOLE = LastRun(NOON - HOUR, ok=True, summary="whole", began=NOON - 2 * HOUR, whole={NEW: NOON - 2 * HOUR})
-DAMAGED = LastRun(NOON - HOUR, ok=False, summary="damage", damaged=(NEW,), began=NOON - 2 * HOUR)
+DAMAGED = LastRun(NOON - HOUR, ok=False, summary="damage", damaged={NEW: NOON - HOUR}, began=NOON - 2 * HOUR)
 
 
 def reading(backup: str = NEW, *, ok: bool = True) -> Reading:
@@ -34,14 +34,14 @@ def test_the_newest_is_the_verdict() -> None:
     assert first == LastRun(NOON + HOUR, ok=True, summary="base_2 read", began=NOON, whole={NEW: NOON})
     assert after(reading(), DAMAGED, DAMAGED) == first
     failed = after(reading(ok=False), WHOLE, WHOLE)
-    assert (failed.ok, failed.damaged, failed.whole) == (False, (NEW,), {})
+    assert (failed.ok, tuple(failed.damaged), failed.whole) == (False, (NEW,), {})
 
 
 def test_an_older_one_stands_beside_the_verdict() -> None:
     assert with_reading(reading(OLD), None, None, THERE, NOON) is None
     beside = after(reading(OLD, ok=False), WHOLE, WHOLE)
-    assert beside == replace(WHOLE, damaged=(OLD,))
-    assert after(reading(OLD, ok=False), beside, beside).damaged == (OLD,), "once"
+    assert beside == replace(WHOLE, damaged={OLD: NOON + HOUR})
+    assert after(reading(OLD, ok=False), beside, beside).damaged == {OLD: NOON + HOUR}, "once"
     mended = after(reading(OLD), beside, beside)
     assert mended == replace(WHOLE, whole={**WHOLE.whole, OLD: NOON})
 
@@ -53,10 +53,10 @@ def test_an_older_one_that_is_whole_mends_no_newest() -> None:
 def test_damage_that_was_recorded_meanwhile_stands() -> None:
     for known in (None, WHOLE):
         stands = after(reading(), known, DAMAGED)
-        assert (stands.ok, stands.summary, stands.damaged, stands.whole) == (False, "damage", (NEW,), {})
-    older = replace(WHOLE, damaged=(OLD,))
-    assert after(reading(OLD), WHOLE, older).damaged == (OLD,)
-    of_ours = replace(WHOLE, damaged=(NEW,))
+        assert (stands.ok, stands.summary, tuple(stands.damaged), stands.whole) == (False, "damage", (NEW,), {})
+    older = replace(WHOLE, damaged={OLD: NOON - HOUR})
+    assert tuple(after(reading(OLD), WHOLE, older).damaged) == (OLD,)
+    of_ours = replace(WHOLE, damaged={NEW: NOON - HOUR})
     assert after(reading(), WHOLE, of_ours) == replace(of_ours, whole={}), "whoever read it as an older one"
 
 
@@ -64,7 +64,7 @@ def test_damage_is_recorded_over_any_verdict() -> None:
     meanwhile = replace(WHOLE, finished=NOON + HOUR, began=NOON + HOUR)
     for stored in (meanwhile, replace(meanwhile, began=NOON + timedelta(days=3650))):
         run = after(reading(ok=False), WHOLE, stored)
-        assert (run.ok, run.damaged) == (False, (NEW,))
+        assert (run.ok, tuple(run.damaged)) == (False, (NEW,))
 
 
 def test_of_two_that_are_whole_the_one_that_is_recorded_stands() -> None:
@@ -74,21 +74,21 @@ def test_of_two_that_are_whole_the_one_that_is_recorded_stands() -> None:
 
 
 def test_an_older_one_that_was_recorded_meanwhile_keeps_nobody_from_the_verdict() -> None:
-    run = after(reading(), WHOLE, replace(WHOLE, damaged=(OLD,)))
-    assert (run.ok, run.finished, run.damaged) == (True, NOON + HOUR, (OLD,))
+    run = after(reading(), WHOLE, replace(WHOLE, damaged={OLD: NOON - HOUR}))
+    assert (run.ok, run.finished, run.damaged) == (True, NOON + HOUR, {OLD: NOON - HOUR})
 
 
 def test_what_is_gone_is_forgotten_and_what_came_since_is_not() -> None:
-    known = replace(WHOLE, damaged=("base_0",), whole={"base_0": NOON})
+    known = replace(WHOLE, damaged={"base_0": NOON - HOUR}, whole={"base_0": NOON})
     run = after(reading(), known, known)
-    assert (run.damaged, set(run.whole)) == ((), {NEW})
-    since = replace(WHOLE, damaged=(SEALED_SINCE,))
-    assert after(reading(), WHOLE, since).damaged == (SEALED_SINCE,)
+    assert (tuple(run.damaged), set(run.whole)) == ((), {NEW})
+    since = replace(WHOLE, damaged={SEALED_SINCE: NOON - HOUR})
+    assert tuple(after(reading(), WHOLE, since).damaged) == (SEALED_SINCE,)
 
 
 names = st.sampled_from([OLD, NEW])
 runs = st.none() | st.builds(
-    LastRun, st.sampled_from([NOON - HOUR, NOON + HOUR]), st.booleans(), damaged=st.sets(names).map(tuple)
+    LastRun, st.sampled_from([NOON - HOUR, NOON + HOUR]), st.booleans(), damaged=st.sets(names).map(dict.fromkeys)
 )
 
 

@@ -73,12 +73,12 @@ def test_damage_is_remembered_while_newer_backups_are_found_whole() -> None:
         assert not job.work(threading.Event())
         run = read_verification(made.store)
         assert run is not None
-        assert (run.ok, run.damaged) == (True, (older,))
+        assert (run.ok, tuple(run.damaged)) == (True, (older,))
     made.store.put(part, data)
     assert not job.work(threading.Event())
     run = read_verification(made.store)
     assert run is not None
-    assert run.damaged == ()
+    assert tuple(run.damaged) == ()
 
 
 def test_what_was_found_whole_is_recorded_with_the_begin_of_reading_it() -> None:
@@ -98,7 +98,7 @@ def test_what_was_found_whole_is_recorded_with_the_begin_of_reading_it() -> None
     VerifyJob(made.store, made.codec).work(threading.Event())
     second = read_verification(made.store)
     assert second is not None
-    assert (second.whole, second.damaged) == ({older: first.began}, (newer,))
+    assert (second.whole, tuple(second.damaged)) == ({older: first.began}, (newer,))
     made.store.put(part, data)
     VerifyJob(made.store, made.codec).work(threading.Event())
     third = read_verification(made.store)
@@ -140,17 +140,17 @@ def test_damage_that_somebody_records_meanwhile_stands() -> None:
     made, older, newer = two_backups()
     job = VerifyJob(made.store, made.codec)
     assert job.work(threading.Event()) == ""
-    found = LastRun(datetime.now(UTC), ok=False, summary="damage", damaged=(newer, older))
+    found = LastRun(datetime.now(UTC), ok=False, summary="damage", damaged=dict.fromkeys([newer, older]))
     Meanwhile(made, part_of(made, newer), lambda: write_verification(made.store, found))
     assert job.work(threading.Event()) == ""
     run = read_verification(made.store)
     assert run is not None
     # The older one was read again after that.
-    assert (run.ok, run.summary, run.damaged) == (False, "damage", (newer,))
+    assert (run.ok, run.summary, tuple(run.damaged)) == (False, "damage", (newer,))
     assert job.work(threading.Event()) == ""
     run = read_verification(made.store)
     assert run is not None
-    assert (run.ok, run.damaged, set(run.whole)) == (True, (), {older, newer})
+    assert (run.ok, tuple(run.damaged), set(run.whole)) == (True, (), {older, newer})
 
 
 def test_two_that_record_at_once_lose_nothing() -> None:

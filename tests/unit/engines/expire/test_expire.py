@@ -106,7 +106,7 @@ def test_a_look_writes_nothing(made: MadeRepository) -> None:
 
 
 def test_what_a_verification_found_damaged_takes_the_place_of_no_other(made: MadeRepository) -> None:
-    write_verification(made.store, LastRun(NOW, ok=True, damaged=(name(1, 30),)))
+    write_verification(made.store, LastRun(NOW, ok=True, damaged=dict.fromkeys([name(1, 30)])))
     report = run_expiry(request(made))
     assert report.backups == (name(1, 10),)
     assert names(made) == [name(1, 20), name(1, 30), name(1, 40)]
@@ -115,7 +115,7 @@ def test_what_a_verification_found_damaged_takes_the_place_of_no_other(made: Mad
 def test_what_was_found_damaged_stays_as_long_as_if_it_were_whole(made: MadeRepository) -> None:
     """It may be mended; and whoever can write a false record must not have backups removed by that."""
     found = (name(1, 10), name(1, 20))
-    write_verification(made.store, LastRun(NOW, ok=True, damaged=found))
+    write_verification(made.store, LastRun(NOW, ok=True, damaged=dict.fromkeys(found)))
     keep_all = RetentionPolicy(backups=4, window=timedelta(0))
     assert run_expiry(request(made, keep_all)).backups == ()
     assert segments(made)[0] == 10
@@ -126,7 +126,7 @@ def test_what_was_found_damaged_stays_as_long_as_if_it_were_whole(made: MadeRepo
 
 def test_nothing_goes_while_the_newest_was_found_damaged(made: MadeRepository) -> None:
     """The only one that is whole could be the one that goes."""
-    write_verification(made.store, LastRun(NOW, ok=False, damaged=(name(1, 40),)))
+    write_verification(made.store, LastRun(NOW, ok=False, damaged=dict.fromkeys([name(1, 40)])))
     report = run_expiry(request(made, RetentionPolicy(backups=1, window=timedelta(0))))
     assert (
         f"{name(1, 40)}, cannot be restored: it, or what it builds on, was damaged when a verification last read it"

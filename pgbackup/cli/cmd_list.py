@@ -123,6 +123,7 @@ def _document(url: str, catalog: Catalog, gaps: list[Gap], damaged: Damaged) -> 
 
 
 def _describe(catalog: Catalog, backup: Backup, damaged: Damaged) -> dict[str, object]:
+    """What is not known (a dash in the table) is null."""
     problem = catalog.why_not_restorable(backup)
     return {
         "name": backup.name,
@@ -130,11 +131,11 @@ def _describe(catalog: Catalog, backup: Backup, damaged: Damaged) -> dict[str, o
         "started": backup.started,
         "finished": backup.finished,
         "timeline": backup.timeline,
-        "start_lsn": backup.start_lsn,
-        "stop_lsn": backup.stop_lsn,
+        "start_lsn": backup.start_lsn or None,
+        "stop_lsn": backup.stop_lsn or None,
         "raw_bytes": backup.raw_bytes,
-        "stored_bytes": backup.stored_bytes,
-        "pg_version": backup.pg_version,
+        "stored_bytes": backup.stored_bytes or None,
+        "pg_version": backup.pg_version or None,
         "engine": backup.engine,
         "host": backup.hostname,
         "permanent": backup.permanent,

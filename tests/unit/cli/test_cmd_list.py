@@ -110,10 +110,13 @@ def test_what_a_verification_found_damaged_is_said_beside_it(listed, tmp_path):
     assert listed(CATALOG).splitlines()[1].endswith(yes), "when is not known of what an earlier version recorded"
 
 
-def test_a_size_that_nobody_knows(listed):
-    """WAL-E does not say how much it has stored."""
-    unknown = replace(CATALOG, backups=(replace(GOOD, stored_bytes=0),))
+def test_what_nobody_knows(listed):
+    """WAL-E does not say how much it has stored; a sentinel that cannot be read says nothing."""
+    lacks = replace(GOOD, stored_bytes=0, start_lsn=Lsn(0), stop_lsn=Lsn(0), pg_version=0, problem="damaged")
+    unknown = replace(CATALOG, backups=(lacks,))
     assert "  3.0 GiB       -  native" in listed(unknown)
+    (document,) = json.loads(listed(unknown, "--json"))["backups"]
+    assert {document[name] for name in ("start_lsn", "stop_lsn", "pg_version", "stored_bytes")} == {None}
 
 
 def test_an_empty_repository(listed):

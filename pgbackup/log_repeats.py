@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
+from pgbackup import count_text
+
 REPEAT_SECONDS = 60.0
 BURST = 10
 INFO_BURST = 30
@@ -93,7 +95,7 @@ class _Shown:
         if not self.suppressed:
             return record
         counted = copy.copy(record)
-        times = f"repeated {self.suppressed} times in {_duration(now - self.since)}"
+        times = f"repeated {count_text.counted(self.suppressed, 'time')} in {_duration(now - self.since)}"
         counted.msg, counted.args = f"{record.getMessage()} ({times})", None
         return counted
 

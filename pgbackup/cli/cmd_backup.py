@@ -8,6 +8,7 @@ import click
 
 from pgbackup.cli.output import duration_text, emit_json, json_option, say
 from pgbackup.core.size_text import size_text
+from pgbackup.count_text import counted
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _print(result: BackupResult) -> None:
     kept = ", permanent" if result.permanent else ""
     say(f"{result.name}: {result.start_lsn} to {result.stop_lsn} on timeline {result.timeline}{kept}")
     rate = size_text(round(result.raw_bytes / max(result.seconds, 0.001)))
-    files = f" in {result.files} files" if result.files is not None else ""
+    files = f" in {counted(result.files, 'file')}" if result.files is not None else ""
     say(
         f"{size_text(result.raw_bytes)}{files}, stored as {size_text(result.stored_bytes)}, "
         f"copied in {duration_text(result.seconds)} ({rate}/s)"

@@ -20,6 +20,7 @@ from pgbackup.cli.output import emit_json, json_option, say
 from pgbackup.cli.their_options import harmless, options_of_every_command, refused, tell_unused
 from pgbackup.core.retention_request import Before, Chain, NotDeletable, Retain, oldest_to_keep, policy_for, starts_in
 from pgbackup.core.size_text import size_text
+from pgbackup.count_text import counted
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def _why_not(found: Everything, words: Sequence[str]) -> str | None:
 
 def _print_everything(found: Everything) -> None:
     say(
-        f"to remove: all {found.objects} objects, {size_text(found.bytes)}, {len(found.restorable)} restorable backups "
-        f"among them, {len(found.permanent)} permanent ones"
+        f"to remove: all there is, {counted(found.objects, 'object')}, {size_text(found.bytes)}, "
+        f"{counted(len(found.restorable), 'restorable backup')} among them and "
+        f"{counted(len(found.permanent), 'permanent one')}"
     )

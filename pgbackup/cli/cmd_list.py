@@ -15,6 +15,7 @@ from pgbackup.core.found_damaged import found_damage
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.size_text import size_text
 from pgbackup.core.wal_holes import holes
+from pgbackup.count_text import counted, is_or_are
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -63,7 +64,8 @@ def command(app: App, *, as_json: bool) -> None:
         why = _why_missing(catalog, gap)
         if not why and gap.start // catalog.segment_bytes in expired:
             why = " (expiry keeps none behind a permanent backup)"
-        say(f"  gap: {count} WAL segments of timeline {gap.timeline} are missing, {gap.start} to {gap.end}{why}")
+        what = f"{counted(count, 'WAL segment')} of timeline {gap.timeline} {is_or_are(count)} missing"
+        say(f"  gap: {what}, {gap.start} to {gap.end}{why}")
 
 
 def _why_missing(catalog: Catalog, gap: Gap) -> str:

@@ -10,6 +10,7 @@ import click
 
 from pgbackup.cli.output import emit_json, json_option, say
 from pgbackup.core.size_text import size_text
+from pgbackup.count_text import counted
 from pgbackup.errors import CheckFailed, ConfigError, PgbackupError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
     if problem is not None and report.ok:
         raise problem
     if not report.ok:
-        text = f"backup {report.backup} is not whole: {report.findings_total} findings"
+        text = f"backup {report.backup} is not whole: {counted(report.findings_total, 'finding')}"
         raise CheckFailed(text, detail=str(problem or ""), hint=problem.hint if problem is not None else "")
 
 
@@ -96,8 +97,8 @@ def _try_to_record(store: ObjectStore, catalog: Catalog, report: VerifyReport, b
 
 def _print_report(report: VerifyReport) -> None:
     say(
-        f"backup {report.backup}: {report.objects} objects, {report.files} files and {report.segments} WAL segments, "
-        f"{size_text(report.raw_bytes)} read"
+        f"backup {report.backup}: {counted(report.objects, 'object')}, {counted(report.files, 'file')} and "
+        f"{counted(report.segments, 'WAL segment')}, {size_text(report.raw_bytes)} read"
     )
     for row in report.wal:
         say(f"  WAL of timeline {row.timeline}: {row.start} to {row.end}")
@@ -108,5 +109,5 @@ def _print_report(report: VerifyReport) -> None:
     if report.findings_total > _SHOWN:
         say(f"and {report.findings_total - _SHOWN} more; --json shows up to {len(report.findings)}")
     if report.unchecked_files:
-        say(f"{report.unchecked_files} files were not checked, because the objects that hold them are damaged")
-    say("everything is there and whole" if report.ok else f"{report.findings_total} findings")
+        say(f"not checked, because objects are damaged: {counted(report.unchecked_files, 'file')}")
+    say("everything is there and whole" if report.ok else counted(report.findings_total, "finding"))

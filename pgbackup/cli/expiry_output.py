@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgbackup.cli.output import say, table, time_text
 from pgbackup.core.size_text import size_text
+from pgbackup.count_text import counted
 from pgbackup.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def print_plan(seen: Look, found: Removed, zone: tzinfo) -> None:
     for timeline in plan.histories:
         say(f"  the history of timeline {timeline}: no later branch that is kept needs it")
     if plan.marks:
-        say(f"  {len(plan.marks)} time marks, older than everything kept")
+        say(f"  {counted(len(plan.marks), 'time mark')}, older than everything kept")
     if seen.unfinished:
         say(f"  what an interrupted expiry left of {', '.join(seen.unfinished)}")
     if not plan.is_empty or seen.unfinished:
-        say(f"to remove: {found.objects} objects, {size_text(found.bytes)}")
+        say(f"to remove: {counted(found.objects, 'object')}, {size_text(found.bytes)}")
 
 
 def _row(verdict: Verdict, plan: ExpiryPlan, zone: tzinfo) -> tuple[object, ...]:
@@ -56,7 +57,7 @@ def _wal_text(each: WalRange, segment_bytes: int) -> str:
     from pgbackup.core.lsn import SegmentName
 
     first, last = (SegmentName(each.timeline, number, segment_bytes) for number in (each.oldest, each.newest))
-    count = f"{each.segments} segments" + (f" and {each.tails} open ones" if each.tails else "")
+    count = counted(each.segments, "segment") + (f" and {each.tails} open" if each.tails else "")
     size = size_text((each.segments + each.tails) * segment_bytes)
     return f"remove {first} to {last}, {count}, {size} before compression; it ends at: {each.reason}"
 
@@ -64,20 +65,21 @@ def _wal_text(each: WalRange, segment_bytes: int) -> str:
 def print_report(report: ExpiryReport) -> None:
     """What an expiry did."""
     removed = report.removed
-    say(f"removed: {len(report.backups)} backups, {removed.objects} objects, {size_text(removed.bytes)}")
+    backups, objects = counted(len(report.backups), "backup"), counted(removed.objects, "object")
+    say(f"removed: {backups}, {objects}, {size_text(removed.bytes)}")
     _print_retained(removed)
 
 
 def print_removed(removed: Removed) -> None:
     """What was removed without a plan."""
-    say(f"removed: {removed.objects} objects, {size_text(removed.bytes)}")
+    say(f"removed: {counted(removed.objects, 'object')}, {size_text(removed.bytes)}")
     _print_retained(removed)
 
 
 def _print_retained(removed: Removed) -> None:
     if removed.retained:
         first = f"first {removed.first_retained} ({removed.why_retained})"
-        say(f"retained by the store: {removed.retained} objects, {first}")
+        say(f"retained by the store: {counted(removed.retained, 'object')}, {first}")
 
 
 def expiry_document(seen: Look, found: Removed, report: ExpiryReport | None) -> dict[str, object]:

@@ -11,6 +11,7 @@ from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import BackupUnderWay, HealthLimits, JobView, RepositoryView
 from pgbackup.core.retention_policy import time_of
 from pgbackup.core.schedule_spec import next_due
+from pgbackup.count_text import counted
 
 _CRITICAL_FAILURES = 3
 _SHOWN = 3
@@ -117,7 +118,8 @@ def _none(catalog: Catalog, *, gets_on: bool) -> Finding:
             "there is no base backup yet, so nothing can be restored; the first one is running",
             "Wait for it to end.",
         )
-    held = f"none of {len(catalog.backups)} base backups can be restored" if catalog.backups else "no base backup"
+    count = len(catalog.backups)
+    held = f"none of {counted(count, 'base backup')} can be restored" if count else "no base backup"
     return Finding(
         "backup:none",
         Severity.CRITICAL,
@@ -145,7 +147,7 @@ def _damaged(catalog: Catalog) -> Iterator[Finding]:
         yield Finding(
             "backup:older-not-restorable",
             Severity.WARNING,
-            f"{len(others)} older base backups cannot be restored: {', '.join(others[:_SHOWN])}",
+            f"{counted(len(others), 'older base backup')} cannot be restored: {', '.join(others[:_SHOWN])}",
             "Moments that only they lead to are lost; `pgbackup list` says what is wrong with each.",
             {"backups": len(others)},
         )
@@ -172,7 +174,7 @@ def _failing(job: JobView | None) -> Iterator[Finding]:
     yield Finding(
         "backup:failing",
         Severity.CRITICAL if job.failures >= _CRITICAL_FAILURES else Severity.WARNING,
-        f"the base backup failed {job.failures} times in a row: {job.error}",
+        f"the base backup failed {counted(job.failures, 'time')} in a row: {job.error}",
         "It is tried again by itself; mend what the message names.",
         {"failures": job.failures},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgbackup.core.found_damaged import FoundDamage
 from pgbackup.core.recovery_plan import RecoveryPlan
 from pgbackup.core.recovery_target import Target, time_text
+from pgbackup.count_text import counted
 
 _FILES_SHOWN = 3
 
@@ -84,4 +85,4 @@ def _files_text(plan: RecoveryPlan) -> str:
     names = [str(f.segment) for f in plan.wal]
     if len(names) <= _FILES_SHOWN:
         return ", ".join(names) or "none"
-    return f"{len(names)} segments, {names[0]} to {names[-1]}"
+    return f"{counted(len(names), 'segment')}, {names[0]} to {names[-1]}"

@@ -11,6 +11,7 @@ from pgbackup.core.clusters import clusters_of
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.retention_choice import Choice
 from pgbackup.core.retention_policy import LastListing, RetentionPolicy, newest_first, time_of
+from pgbackup.count_text import counted
 
 CLOCK_DOUBT = timedelta(hours=1)
 _SHOWN = 3
@@ -128,6 +129,6 @@ def _too_few(policy: RetentionPolicy, catalog: Catalog, choice: Choice) -> Refus
     if left >= policy.min_restorable:
         return None
     return Refusal(
-        f"{left} restorable backups would be left, and at least {policy.min_restorable} must be",
+        f"{counted(left, 'restorable backup')} would be left, and at least {policy.min_restorable} must be",
         "Take backups until there are enough, or lower the number that must be left.",
     )

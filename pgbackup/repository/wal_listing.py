@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from pgbackup.core.lsn import SegmentName, is_segment_name
 from pgbackup.core.timeline import parse_history_name
+from pgbackup.count_text import counted
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectInfo
 
@@ -50,7 +51,7 @@ def read_wal_listing(infos: Iterable[ObjectInfo], segment_bytes: int) -> WalList
         elif (timeline := parse_history_name(name)) is not None:
             histories.setdefault(timeline, []).append(info.key)
     if strangers:
-        _log.warning("%d names in %s are not segments of %d bytes", strangers, keys.WAL, segment_bytes)
+        _log.warning("%s in %s cannot be of segments of %d bytes", counted(strangers, "name"), keys.WAL, segment_bytes)
     return WalListing(_in_order(segments), _tails(pieces, segment_bytes), histories)
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import LastRun
+from pgbackup.count_text import counted
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.expire.expire import ExpiryReport, ExpiryRequest, run_expiry
 from pgbackup.engines.expire.record import last_expiry, read_record
@@ -80,10 +81,11 @@ class ExpireJob:
     def _note(self, report: ExpiryReport) -> None:
         removed = report.removed
         text = report.plan.refusal or (
-            f"removed {len(report.backups)} backups, {removed.objects} objects, {removed.bytes} bytes"
+            f"removed {counted(len(report.backups), 'backup')}, {counted(removed.objects, 'object')}, "
+            f"{removed.bytes} bytes"
         )
         if removed.retained:
-            text += f"; the store keeps {removed.retained} objects, first {removed.first_retained}"
+            text += f"; the store keeps {counted(removed.retained, 'object')}, first {removed.first_retained}"
             _log.warning("expiry removed less than it would: %s (%s)", text, removed.why_retained)
         with self._lock:
             self._refusal = (report.plan.refusal, report.plan.hint) if report.plan.refusal else None

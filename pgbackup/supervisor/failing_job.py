@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import JobView
+from pgbackup.count_text import counted
 
 _FAILURES_TO_TELL = 3
 
@@ -41,7 +42,7 @@ class FailingJob:
             Finding(
                 self._key,
                 Severity.WARNING,
-                f"the {self._job} failed {view.failures} times in a row: {view.error}",
+                f"the {self._job} failed {counted(view.failures, 'time')} in a row: {view.error}",
                 "It is tried again by itself; mend what the message names.",
                 {"failures": view.failures},
             )

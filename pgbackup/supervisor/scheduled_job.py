@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pgbackup.core.health_facts import JobView
+from pgbackup.count_text import counted
 from pgbackup.engines.base import StopSignal
 from pgbackup.errors import PgbackupError
 from pgbackup.logs import redact
@@ -196,7 +197,7 @@ class ScheduledJob:
         waits_for_others = isinstance(exc, PgbackupError) and not self._at_work
         first, last = (_FIRST_RETRY_BEFORE_WORK, _FIRST_RETRY) if waits_for_others else (_FIRST_RETRY, _LAST_RETRY)
         delay = min(first * 2 ** min(failures - 1, 10), last)
-        _log.error("the %s failed (%d times), next try in %s: %s", self.name, failures, delay, _text(exc))
+        _log.error("the %s failed (%s), next try in %s: %s", self.name, counted(failures, "time"), delay, _text(exc))
         self._publish(failures=failures, error=_text(exc))
         self._schedule(self._clock() + delay)
         self._keep_asking(at_once=at_once)

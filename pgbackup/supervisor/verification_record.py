@@ -9,6 +9,7 @@ from datetime import datetime
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.health_facts import LastRun
 from pgbackup.core.verification_verdict import Reading, with_reading
+from pgbackup.count_text import counted
 from pgbackup.engines.backup.intent import store_clock
 from pgbackup.engines.verify.verify import VerifyReport, choose_backup
 from pgbackup.errors import StoreUnavailable
@@ -59,8 +60,9 @@ def is_gone(store: ObjectStore, report: VerifyReport) -> bool:
 
 def summary_of(report: VerifyReport) -> str:
     """One line for people."""
-    read = f"{report.objects} objects, {report.files} files, {report.segments} WAL segments"
+    objects, files = counted(report.objects, "object"), counted(report.files, "file")
+    read = f"{objects}, {files}, {counted(report.segments, 'WAL segment')}"
     if report.ok:
         return f"backup {report.backup} is whole ({read})"
     first = report.findings[0]
-    return f"backup {report.backup}: {report.findings_total} findings, first {first.object}: {first.problem}"
+    return f"backup {report.backup}: {counted(report.findings_total, 'finding')}, first {first.object}: {first.problem}"

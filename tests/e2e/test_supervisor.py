@@ -150,7 +150,7 @@ def test_a_lost_part_is_red_and_mended_by_a_new_backup(
     )
     program.wait_backups(1)
     said = wait_ready(resident, 200)
-    assert "older base backups cannot be restored" in said
+    assert "1 older base backup cannot be restored" in said
     assert "no: its" in program("list")
     resident.terminate()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pgbackup.core.backup import CONTROL_FILE
+from pgbackup.count_text import counted
 from pgbackup.engines.backup.passing_failure import passing_failure
 from pgbackup.engines.backup.pipeline import CHECKSUM_ALGORITHM, BackupPipeline
 from pgbackup.engines.backup.uploads import BackupUploads
@@ -143,7 +144,9 @@ class BackupCopy:
                 if len(problems) >= _SHOWN:
                     break
         if not problems and known != len(self._pipeline.files):
-            problems.append(f"{len(self._pipeline.files) - known} files were sent that it does not name")
+            problems.append(
+                f"it does not name {counted(len(self._pipeline.files) - known, 'file')} of those that were sent"
+            )
         if problems:
             raise BackupError(
                 "what was received is not what the server's manifest says",
@@ -194,7 +197,7 @@ def describe_damage(damaged: dict[str, list[int]]) -> str:
         for path, blocks in sorted(damaged.items())[:_SHOWN]
     ]
     more = len(damaged) - len(shown)
-    return ", ".join(shown) + (f" and {more} more files" if more > 0 else "")
+    return ", ".join(shown) + (f" and {counted(more, 'more file')}" if more > 0 else "")
 
 
 def _encoder_threads() -> int:

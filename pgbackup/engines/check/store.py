@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime, timedelta
 
+from pgbackup.count_text import counted
 from pgbackup.engines.check.report import CheckReport
 from pgbackup.repository import keys
 from pgbackup.storage.base import ObjectStore
@@ -157,7 +158,9 @@ class _Probe:
             still = [info.key for info in self._store.list(self._place)]
             if still:
                 hint = "Old pieces of WAL and expired backups stay until a rule of the bucket removes them."
-                self._report.warning("delete", f"{len(still)} test objects are still there after their deletion", hint)
+                self._report.warning(
+                    "delete", f"still there after their deletion: {counted(len(still), 'test object')}", hint
+                )
             else:
                 self._report.ok("delete", "the test objects are gone")
 

@@ -17,6 +17,7 @@ from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import SegmentName
 from pgbackup.core.retention import ExpiryPlan, RetentionPolicy, UnderWay, plan_expiry
 from pgbackup.core.stop import StopSignal
+from pgbackup.count_text import counted, is_or_are
 from pgbackup.engines.backup.intent import store_clock
 from pgbackup.engines.expire import objects
 from pgbackup.engines.expire.objects import ExpiryStopped, Removed, Remover
@@ -177,11 +178,12 @@ class _Execution:
             stopped = str(reason)
         removed = self._remover.removed
         _log.info(
-            "expiry removed %d backups, %d objects, %d bytes%s",
-            len(self._unsealed), removed.objects, removed.bytes, f"; it ended early: {stopped}" if stopped else "",
+            "expiry removed %s, %s, %d bytes%s",
+            counted(len(self._unsealed), "backup"), counted(removed.objects, "object"), removed.bytes,
+            f"; it ended early: {stopped}" if stopped else "",
         )  # fmt: skip
         if removed.retained:
-            _log.info("the store keeps %d objects, first %s", removed.retained, removed.first_retained)
+            _log.info("the store keeps %s, first %s", counted(removed.retained, "object"), removed.first_retained)
         return ExpiryReport(self._seen.plan, tuple(self._unsealed), removed, stopped)
 
     def _begin(self) -> None:
@@ -248,7 +250,7 @@ class _Execution:
         if lost:
             raise BackupError(
                 f"the tool has removed backup {lost[0]}, which was to stay",
-                detail=f"{len(lost)} backups are gone that the plan keeps",
+                detail=f"of those that the plan keeps {counted(len(lost), 'backup')} {is_or_are(len(lost))} gone",
                 hint="Set PGBACKUP_EXPIRE_SCHEDULE=off, and find out what the tool was told by its own settings.",
             )
 

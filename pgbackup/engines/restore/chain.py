@@ -19,6 +19,7 @@ from typing import Self
 from pgbackup.core.backup import CONTROL_FILE, Backup
 from pgbackup.core.backup_chain import BrokenChain
 from pgbackup.core.catalog import Catalog
+from pgbackup.count_text import counted
 from pgbackup.engines.restore.fetched import is_removed
 from pgbackup.engines.restore.objects import BackupObjects
 from pgbackup.errors import CorruptObject, ObjectMissing, RestoreError
@@ -112,7 +113,7 @@ class BackupChain:
             names = ", ".join(missing[:_NAMED])
             raise CorruptObject(
                 self._table.key(level) or keys.tar_folder(self.links[level].backup.name),
-                f"it lists {len(missing)} files that no object of the backup brought: {names}",
+                f"it lists {counted(len(missing), 'file')} that no object of the backup brought: {names}",
                 hint="Restore another backup, and run `pgbackup verify` on this one.",
             )
 

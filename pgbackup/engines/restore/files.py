@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pgbackup.core.backup import CONTROL_FILE
+from pgbackup.count_text import counted
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.restore.disk_error import disk_error
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY, MARKER, Claim
@@ -128,7 +129,7 @@ class DataFiles:
         if not self._skipped:
             return []
         names = ", ".join(self._skipped[:3])
-        return [f"{len(self._skipped)} members that are neither files nor directories were left out: {names}"]
+        return [f"left out, neither file nor directory: {counted(len(self._skipped), 'member')}: {names}"]
 
     # -- one object ---------------------------------------------------------------------------------------------------
 

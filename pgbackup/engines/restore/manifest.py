@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pgbackup.core.backup import CONTROL_FILE, OID
+from pgbackup.count_text import counted
 from pgbackup.engines.restore.place import CONTROL_TEMPORARY
 from pgbackup.errors import CorruptObject
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
@@ -69,7 +70,7 @@ class ManifestTable:
             names = ", ".join(missing[:_MISSING_SHOWN])
             raise CorruptObject(
                 self.key,
-                f"it lists {len(missing)} files that no object of the backup brought: {names}",
+                f"it lists {counted(len(missing), 'file')} that no object of the backup brought: {names}",
                 hint="Restore another backup, and run `pgbackup verify` on this one.",
             )
 

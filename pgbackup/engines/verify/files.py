@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pgbackup.core.backup import CONTROL_FILE, Backup
+from pgbackup.count_text import counted, is_or_are
 from pgbackup.engines.base import ProgressSink
 from pgbackup.engines.verify.listed import ListedFiles
 from pgbackup.engines.verify.manifest import ExpectedFiles
@@ -275,7 +276,11 @@ class FilesCheck:
                 self._findings.add("missing", folder, f"no object holds {path!r}, without which no server can recover")
         for count, path in enumerate(self._files.left_paths()):
             if count == _NAMED:
-                self._findings.add("missing", folder, f"{left - count} more files of the backup are in no object")
+                self._findings.add(
+                    "missing",
+                    folder,
+                    f"{counted(left - count, 'more file')} of the backup {is_or_are(left - count)} in no object",
+                )
                 break
             self._findings.add("missing", folder, f"the file {path!r} of the backup is in no object")
         if not self._has_control and self._is_ours and not left:

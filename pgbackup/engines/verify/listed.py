@@ -7,6 +7,7 @@ is; increments are well-formed. What is in the files only the compression's chec
 from __future__ import annotations
 
 from pgbackup.core.backup import Backup
+from pgbackup.count_text import counted, is_or_are
 from pgbackup.engines.verify.report import Findings
 from pgbackup.repository import keys
 from pgbackup.repository.increment import read_increment
@@ -64,5 +65,7 @@ class ListedFiles:
         missing = list(self._table.missing(self._level, needed_only=False))
         for path in missing[:_NAMED]:
             findings.add("missing", folder, f"the file {path!r} of the backup is in no object")
-        if len(missing) > _NAMED:
-            findings.add("missing", folder, f"{len(missing) - _NAMED} more files of the backup are in no object")
+        if more := len(missing[_NAMED:]):
+            findings.add(
+                "missing", folder, f"{counted(more, 'more file')} of the backup {is_or_are(more)} in no object"
+            )

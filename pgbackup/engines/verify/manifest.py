@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 
 from pgbackup.core.backup import Backup
+from pgbackup.count_text import counted
 from pgbackup.errors import CorruptObject
 from pgbackup.repository.checksum_table import ChecksumTable, FileEntry
 from pgbackup.repository.codec import Codec
@@ -61,7 +62,7 @@ class ExpectedFiles:
                 if _REPLACED not in path or replaced > self._not_text:
                     raise CorruptObject(key, f"it lists the file {path!r}, which the manifest does not")
         if self.known and count != len(self._table):
-            raise CorruptObject(key, f"it lists {count} files, the manifest {len(self._table)}")
+            raise CorruptObject(key, f"it lists {counted(count, 'file')}, the manifest {len(self._table)}")
 
     def take(self, path: str) -> ManifestFile | None:
         """What the manifest says of a file; None for one that it does not list, or that was taken before."""

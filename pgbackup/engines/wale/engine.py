@@ -12,6 +12,7 @@ from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.retention import ExpiryPlan
 from pgbackup.core.tool_delete import oldest_to_keep
+from pgbackup.count_text import counted
 from pgbackup.engines.backup.base_backup import BackupResult
 from pgbackup.engines.base import ProgressSink, StopSignal
 from pgbackup.engines.check.report import CheckReport
@@ -117,7 +118,7 @@ class ToolEngine:
     def close(self) -> None:
         """End what still runs, and remove the spool."""
         if own_children() and (ended := end_own()):
-            _log.warning("%d processes of %s that did not end in time were ended", ended, self.name)
+            _log.warning("ended %s of %s that did not end in time", counted(ended, "process"), self.name)
         with self._lock:
             if self._spool is not None:
                 self._spool.close()
@@ -136,7 +137,7 @@ class ToolEngine:
             return
         self._orphans_ended = True
         if ended := end_orphaned():
-            _log.warning("%d processes that a killed pgbackup had left running were ended", len(ended))
+            _log.warning("ended %s that a killed pgbackup had left running", counted(len(ended), "process"))
             leave_backup_mode_of(self._how, ended)
 
 

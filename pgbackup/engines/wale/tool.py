@@ -28,6 +28,7 @@ from typing import Any, Literal
 import sh
 
 from pgbackup.core.stop import StopSignal
+from pgbackup.count_text import counted
 from pgbackup.engines.wale.tool_output import ToolOutput
 from pgbackup.engines.wale.tool_processes import MARK, end_left_behind, mark_of, new_run, own_children
 
@@ -92,7 +93,7 @@ def run_program(
             own_children.discard(pid)
             run.retire()
         if left:
-            _log.warning("%s left %d processes behind, which were ended", Path(command[0]).name, left)
+            _log.warning("%s left %s behind, now ended", Path(command[0]).name, counted(left, "process"))
         stdout = output.head.decode("utf-8", "replace")
         return Outcome(_status(running), ending, stdout, output.text(), time.monotonic() - begin, left)
 

@@ -76,7 +76,7 @@ def test_the_plan(app: FakeApp) -> None:
 def test_apply(app: FakeApp) -> None:
     result = run(app, "--apply")
     assert result.exit_code == 0, result.output
-    assert "removed: 1 backups, " in result.output
+    assert "removed: 1 backup, " in result.output
     assert app.made.store.head(keys.sentinel(OLD)) is None
     assert "nothing to remove" in run(app).output
 
@@ -90,8 +90,8 @@ def test_what_an_interrupted_expiry_left_is_named(app: FakeApp) -> None:
     store.put(keys.EXPIRY, json.dumps(record | {"removing": [OLD]}).encode())
     store.put(left[0].key, data)
     lines = run(app).output.splitlines()
-    assert lines[-3:-1] == [f"  what an interrupted expiry left of {OLD}", f"to remove: 1 objects, {len(data)} B"]
-    assert "removed: 0 backups, 1 objects" in run(app, "--apply").output
+    assert lines[-3:-1] == [f"  what an interrupted expiry left of {OLD}", f"to remove: 1 object, {len(data)} B"]
+    assert "removed: 0 backups, 1 object" in run(app, "--apply").output
     assert not list(store.list(keys.backup_folder(OLD)))
 
 

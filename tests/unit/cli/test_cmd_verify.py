@@ -59,7 +59,7 @@ def test_damage_is_named_and_exits_with_1(made: MadeRepository, capsys: pytest.C
     assert cli.run(["verify"]) == 1
     captured = capsys.readouterr()
     assert key in captured.out
-    assert "1 findings" in captured.err
+    assert "is not whole: 1 finding\n" in captured.err
     assert cli.run(["verify", "--json"]) == 1
     [finding] = json.loads(capsys.readouterr().out)["findings"]
     assert (finding["kind"], finding["object"]) == ("damaged", key)

@@ -375,4 +375,4 @@ def test_which_backup() -> None:
 def test_the_file_list_must_name_every_file(made: MadeRepository) -> None:
     made.store.put(keys.files_metadata(NAME), b"".join(files_metadata([("backup_label", 0.0)], {})))
     [finding] = verify(made, wal="none").findings
-    assert finding.problem == f"it lists 1 files, the manifest {len(FILES)}"
+    assert finding.problem == f"it lists 1 file, the manifest {len(FILES)}"

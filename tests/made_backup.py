@@ -7,7 +7,7 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -194,9 +194,9 @@ class MadeRepository:
         self.put(keys.wal(history_name(timeline), self.codec.extension), history_text(history).encode())
         return history
 
-    def watched(self) -> CatalogWatch:
+    def watched(self, put_by_us: Callable[[str], bool] = lambda _: False) -> CatalogWatch:
         """A watch that has looked at it once."""
-        watch = CatalogWatch(self.store, self.codec)
+        watch = CatalogWatch(self.store, self.codec, put_by_us=put_by_us)
         watch.look(0.0, moving=True)
         return watch
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 from pgbackup.core.catalog import Catalog, TimeMark
@@ -36,8 +36,11 @@ _MOST_NAMED = 1000
 class BucketAudit:
     """For one thread; ``begin`` is called with each full listing, ``page`` between them."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, put_by_us: Callable[[str], bool]) -> None:
+        """``put_by_us``: whether we have put a segment since that was last asked: one that was gone and is shipped
+        again need not look the same, where it is encrypted."""
         self._store = store
+        self._put_by_us = put_by_us
         self._folders: Mapping[str, Folder] = {}
         self._cursor = _BEFORE_ALL
         self._walked: dict[str, Folder] = {}
@@ -146,7 +149,8 @@ class BucketAudit:
     def _note_print(self, info: ObjectInfo) -> None:
         name, mark = hash(info.key), fingerprint(info)
         gone = self._prints_gone.pop(name, mark)
-        if self._prints.get(name, gone) != mark:
+        is_ours = self._put_by_us(keys.wal_file(info.key)[0])
+        if self._prints.get(name, gone) != mark and not is_ours:
             self.replacements += 1
             if len(self.replaced) < _MOST_NAMED:
                 self.replaced[info.key] = None

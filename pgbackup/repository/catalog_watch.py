@@ -41,14 +41,22 @@ _BEFORE_OURS = frozenset((keys.ALERTS, keys.LEASE, keys.SEEN_BACKUPS))
 class CatalogWatch:
     """Looks at one repository again and again. For one thread."""
 
-    def __init__(self, store: ObjectStore, codec: Codec, *, full_seconds: float = FULL_SECONDS) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        codec: Codec,
+        *,
+        full_seconds: float = FULL_SECONDS,
+        put_by_us: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """``put_by_us``: whether this process has put a segment of that name since it was last asked."""
         self._store = store
         self._reader = CatalogReader(store, codec)
         self._full_seconds = full_seconds
         self._catalog: Catalog | None = None
         self._last_full = 0.0
         self._turn = 0
-        self._audit = BucketAudit(store)
+        self._audit = BucketAudit(store, put_by_us)
         self._one_page = True
         self._whole: dict[str, Folder] = {}
         self._replaced: dict[str, None] = {}

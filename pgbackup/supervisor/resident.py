@@ -268,7 +268,8 @@ class Resident:
     def _health_watch(self, backups: ScheduledJob) -> HealthWatch:
         clock = SharedWalClock()
         limits = from_settings.limits(self._settings)
-        catalogs, others_expire = CatalogWatch(self._store, self._codec), self._schedules.expire is None
+        catalogs = CatalogWatch(self._store, self._codec, put_by_us=self.progress.uploads.has_put)
+        others_expire = self._schedules.expire is None
         ports = LookPorts(self._store, catalogs, self._session, self._lease, limits, others_expire=others_expire)
         look = HealthLook(ports, clock)
         sources = HealthSources(look=look.look, backups=backups.view, others=self._findings, publish=self._publish)

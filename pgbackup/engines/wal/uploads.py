@@ -248,7 +248,7 @@ class WalUploads:
     def _store_piece(self, upload: SegmentUpload, piece: Piece) -> None:
         began = time.monotonic()
         if stored_bytes := upload.pieces.put(piece):
-            self._stats.stored(seconds=time.monotonic() - began, stored_bytes=stored_bytes, segment=False)
+            self._stats.stored(seconds=time.monotonic() - began, stored_bytes=stored_bytes)
         self._before_confirming()
         start = upload.name.start
         self._events.put(Durable(upload.name, Lsn(start + piece.first), Lsn(start + piece.end), whole=False))
@@ -259,7 +259,8 @@ class WalUploads:
         if other := self._same_under_other_name(upload) if upload.is_stored else None:
             upload.take(other)
         elif upload.finish():
-            self._stats.stored(seconds=time.monotonic() - began, stored_bytes=upload.stored_bytes, segment=True)
+            seconds = time.monotonic() - began
+            self._stats.stored(seconds=seconds, stored_bytes=upload.stored_bytes, segment=str(name))
         else:
             compare_segment(self.store, self.codec, upload.key, upload.crc, name.segment_bytes)
         upload.pieces.compare_others(upload.key)

@@ -118,7 +118,7 @@ class ToolUploads:
             info = self._ship(upload.file, self._stop)
             if info is not None:
                 seconds = time.monotonic() - began
-                self._stats.stored(seconds=seconds, stored_bytes=info.size_bytes, segment=True)
+                self._stats.stored(seconds=seconds, stored_bytes=info.size_bytes, segment=str(name))
             self._before_confirming()
             self._settled(name)
             self._events.put(Durable(name, name.start, name.end, whole=True))

@@ -6,6 +6,7 @@ import pytest
 
 from pgbackup.core.lsn import Lsn, SegmentName
 from pgbackup.engines.verify.wal_paths import wal_read_with
+from pgbackup.engines.wal.upload_stats import UploadStats
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from tests.made_backup import MadeRepository
@@ -67,6 +68,28 @@ def test_wal_that_comes_back_as_another_one_is_named(stored: MadeRepository, loo
     for look in range(20):
         watch.look(60.0 + look, moving=True)
     assert (watch.replaced, watch.replacements) == ((changed,), 1)
+
+
+@pytest.mark.parametrize("looks", [1, 20])
+def test_wal_that_we_ship_again_is_not_called_replaced(stored: MadeRepository, looks: int) -> None:
+    """Encrypted, it looks different; what somebody puts in its place after that is told."""
+    stats = UploadStats()
+    watch = stored.watched(stats.has_put)
+    for look in range(20):
+        watch.look(float(look), moving=True)
+    name = str(segment(700))
+    stored.store.delete([keys.wal(name, "zst")])
+    for look in range(looks):
+        watch.look(20.0 + look, moving=True)
+    stored.store.put(keys.wal(name, "zst"), b"y")
+    stats.stored(seconds=0.1, stored_bytes=1, segment=name)
+    for look in range(20):
+        watch.look(60.0 + look, moving=True)
+    assert watch.replaced == ()
+    stored.store.put(keys.wal(name, "zst"), b"z")
+    for look in range(20):
+        watch.look(80.0 + look, moving=True)
+    assert watch.replaced == (keys.wal(name, "zst"),)
 
 
 def test_a_replaced_backup_is_named_until_it_is_gone(stored: MadeRepository) -> None:

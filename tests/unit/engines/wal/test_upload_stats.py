@@ -13,9 +13,9 @@ from pgbackup.errors import CorruptObject, StorageError, StoreDenied, StoreUnava
 
 def test_uploads_are_counted_by_kind_and_time() -> None:
     stats = UploadStats()
-    stats.stored(seconds=0.01, stored_bytes=100, segment=False)
-    stats.stored(seconds=0.3, stored_bytes=1000, segment=True)
-    stats.stored(seconds=100, stored_bytes=1000, segment=True)
+    stats.stored(seconds=0.01, stored_bytes=100, segment="")
+    stats.stored(seconds=0.3, stored_bytes=1000, segment="000000010000000000000001")
+    stats.stored(seconds=100, stored_bytes=1000, segment="000000010000000000000001")
     totals = stats.totals()
     assert (totals.objects, totals.segments, totals.stored_bytes) == (3, 2, 2100)
     assert totals.seconds == pytest.approx(100.31)
@@ -49,7 +49,7 @@ def test_no_count_is_lost_between_threads() -> None:
 
     def count() -> None:
         for _ in range(500):
-            stats.stored(seconds=0.1, stored_bytes=1, segment=True)
+            stats.stored(seconds=0.1, stored_bytes=1, segment="000000010000000000000001")
             stats.failed(ValueError())
 
     threads = [threading.Thread(target=count) for _ in range(4)]

@@ -43,7 +43,7 @@ def evaluate(facts: HealthFacts, limits: HealthLimits, now: datetime) -> Health:
         findings += gap_findings(facts.repository.catalog.known_gaps, facts.repository.catalog, path)
         findings += backup_findings(facts.repository, facts.backups, limits, now)
         if facts.server and foreign is None:
-            findings += wal_findings(facts.repository, facts.server, newest, reach, facts, limits)
+            findings += wal_findings(facts.repository, facts.server, newest, reach, facts, limits, now)
     verdict = worst(findings)
     return Health(
         verdict=verdict.word if verdict else "ok",

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, tzinfo
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.findings import Finding
 from pgbackup.core.lsn import Lsn
+from pgbackup.core.retention_policy import RetentionPolicy
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.core.timeline import TimelineHistory
 
@@ -174,7 +175,7 @@ class HealthFacts:
 @dataclass(frozen=True, slots=True)
 class HealthLimits:
     """When something is worth a finding. The schedules and their time zone say when work is overdue; by up to
-    ``schedule_jitter`` this ``cluster`` delays it."""
+    ``schedule_jitter`` this ``cluster`` delays it. ``retention`` says which moments are promised."""
 
     schedule: ScheduleSpec
     tz: tzinfo
@@ -188,6 +189,7 @@ class HealthLimits:
     silence_critical: timedelta = timedelta(minutes=2)
     cluster: str = ""
     schedule_jitter: timedelta = timedelta(0)
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.branches import branch_problems
 from pgbackup.core.catalog import Catalog, Reach
-from pgbackup.core.expired_wal import expiry_may_end_at
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, HealthLimits, RepositoryView, ServerView, StreamView
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.retention_choice import choose
 from pgbackup.core.wal_holes import next_stored
 
 
@@ -21,6 +22,7 @@ def wal_findings(
     reach: Reach | None,
     facts: HealthFacts,
     limits: HealthLimits,
+    now: datetime,
 ) -> Iterator[Finding]:
     """What is wrong with the WAL after the newest restorable backup, as bucket and server show it."""
     yield from _standby(server, limits)
@@ -33,7 +35,7 @@ def wal_findings(
     yield from _behind(server, reach, facts, limits)
     yield from _hole(view.catalog, server, reach, facts.stream)
     yield from _vanished(view.catalog, server, reach, facts.stream)
-    yield from _holes_before(view.catalog, server, newest)
+    yield from _holes_before(view, server, newest, limits, now)
     if not server.in_recovery and reach.end > server.position_after:
         yield _server_behind(server, reach.end)
 
@@ -128,23 +130,23 @@ def _vanished(catalog: Catalog, server: ServerView, reach: Reach, stream: Stream
     )
 
 
-def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Iterator[Finding]:
+def _holes_before(
+    view: RepositoryView, server: ServerView, newest: Backup, limits: HealthLimits, now: datetime
+) -> Iterator[Finding]:
     """WAL that is missing between an older backup and the next: moments that the retention promises are lost.
 
-    What expiry leaves behind a permanent backup is no loss; nor is it behind one that is kept only because deltas build
-    on it, or between a cluster and the upgraded one.
+    It promises those after each backup that its policy wants; behind the others (permanent, or only built on) expiry
+    keeps no more WAL than makes them consistent. Nor is it a loss between a cluster and the upgraded one.
     """
-    expired = expiry_may_end_at(catalog)
-    behind = [b for b in catalog.backups if b.start_lsn < newest.start_lsn]
+    catalog = view.catalog
+    promised = _promised(view, limits, now)
+    behind = [b for b in catalog.backups if b.name in promised and b.start_lsn < newest.start_lsn]
     behind = [b for b in behind if not newest.system_identifier or b.system_identifier in (0, newest.system_identifier)]
-    behind = [b for b in behind if not _is_only_built_on(b, catalog)]
     told = set()
     for backup in behind:
         reach = None if catalog.why_not_restorable(backup) else catalog.reach(backup, server.timeline)
         blocked = reach.blocked_by if reach is not None and reach.end < newest.start_lsn else None
-        if blocked is None or blocked in told or catalog.known_gap(blocked) is not None:
-            continue
-        if backup.permanent and blocked.number in expired:
+        if blocked is None or blocked in told or _is_told_as_gap(catalog, server, blocked):
             continue
         told.add(blocked)
         yield Finding(
@@ -152,21 +154,17 @@ def _holes_before(catalog: Catalog, server: ServerView, newest: Backup) -> Itera
             Severity.WARNING,
             f"WAL segment {blocked} is missing from the repository; what came after the next base backup can be "
             "recovered",
-            "No moment between it and that backup can be recovered; find out who deleted it.",
+            "No moment between it and that backup can be recovered. Find out who deleted it: somebody, or an expiry of "
+            f"another retention than today's. It is told until the retention no longer wants {backup.name}.",
             {"timeline": blocked.timeline, "lsn": str(blocked.start), "backup": backup.name},
         )
 
 
-def _is_only_built_on(backup: Backup, catalog: Catalog) -> bool:
-    """Whether all WAL between a backup's end and the begin of the next one is gone, and a delta builds on it: that is
-    what expiry leaves of one that no moment is recovered from any more."""
-    if not any(b.delta_of == backup.name for b in catalog.backups):
-        return False
-    size = catalog.segment_bytes
-    begin = (max(backup.stop_lsn, backup.start_lsn + 1) - 1) // size + 1
-    later = [b.start_lsn // size for b in catalog.backups if b.start_lsn > backup.start_lsn]
-    end = min(later, default=begin)
-    return begin < end and not any(begin <= n < end for numbers in catalog.segments.values() for n in numbers)
+def _promised(view: RepositoryView, limits: HealthLimits, now: datetime) -> frozenset[str]:
+    """The backups after which expiry keeps all WAL, judged as it does: by the store's clock, and what was found damaged
+    takes the place of none."""
+    damaged = frozenset(view.verification.damaged if view.verification is not None else ())
+    return choose(view.catalog, limits.retention, view.clock or now, limits.tz, damaged=damaged).onward
 
 
 def _server_behind(server: ServerView, end: Lsn) -> Finding:

@@ -70,6 +70,7 @@ def limits(settings: Settings) -> HealthLimits:
         verify_grace=timedelta(days=1) + late,
         cluster=settings.cluster_name,
         schedule_jitter=late,
+        retention=retention(settings),
     )
 
 

@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pgbackup.core.backup import Backup
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, JobView, LastRun, RepositoryView, StreamView
 from pgbackup.core.known_gaps import KnownGap
+from pgbackup.core.retention_policy import RetentionPolicy
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.engines.verify.verify import choose_backup
 from tests.made_catalog import at, backup, catalog, minutes
@@ -219,22 +221,41 @@ def test_a_hole_between_two_backups_is_told_although_all_after_it_is_there() -> 
     assert health.window.earliest == minutes(60)
 
 
-def test_after_a_permanent_backup_wal_may_be_gone() -> None:
-    """Expiry keeps only what makes it consistent."""
-    made = catalog(
-        [backup(3.2, 4.5, minute=0, permanent=True), backup(10.1, 11.5, minute=60)], {1: [3, 4, *range(10, 21)]},
-        {(1, 21): 0.5},
-    )  # fmt: skip
-    assert judged(with_catalog(made)).verdict == "ok"
+@pytest.mark.parametrize("full", [backup(3.2, 4.5), backup(3.2, 4.5, permanent=True)], ids=["built on", "permanent"])
+@pytest.mark.parametrize("there", [[], [6], [5, 6, 8, 9]], ids=["all of it", "one is left", "one is gone"])
+def test_wal_behind_a_backup_is_missed_where_the_retention_wants_it(full: Backup, there: list[int]) -> None:
+    """Behind one that nothing but its delta wants, and a permanent one, expiry keeps none."""
+    delta = backup(10.1, 11.5, minute=60, delta_of=full.name, delta_lsn=full.start_lsn)
+    facts = with_catalog(catalog([full, delta], {1: [3, 4, *there, *range(10, 21)]}, {(1, 21): 0.5}))
+    only_the_newest = replace(LIMITS, retention=RetentionPolicy(1, timedelta(0)))
+    assert keys(judged(facts, limits=only_the_newest)) == []
+    (finding,) = judged(facts).findings
+    assert finding.key == f"wal:hole:1/{at(7 if 5 in there else 5)}"
+    assert finding.hint.endswith(f"until the retention no longer wants {full.name}.")
 
 
-def test_after_a_permanent_backup_wal_that_expiry_does_not_take_is_missed() -> None:
-    """It is in the window as well, and somebody deleted a segment further on."""
+def test_a_backup_that_was_found_damaged_fills_no_place_of_the_retention() -> None:
+    """So expiry keeps the WAL of the one before it."""
     made = catalog(
-        [backup(3.2, 4.5, minute=0, permanent=True), backup(10.1, 11.5, minute=60)],
-        {1: [*range(3, 7), *range(8, 21)]}, {(1, 21): 0.5},
+        [backup(3.2, 4.5, minute=0), backup(10.1, 11.5, minute=60)], {1: [3, 4, *range(6, 21)]}, {(1, 21): 0.5}
+    )
+    limits = replace(LIMITS, retention=RetentionPolicy(1, timedelta(0)))
+    assert keys(judged(with_catalog(made), limits=limits)) == []
+    found = LastRun(NOW, ok=True, damaged=(made.backups[1].name,))
+    told = keys(judged(with_catalog(made, verification=found), limits=limits))
+    assert told == ["verify:newest-damaged", f"wal:hole:1/{at(5)}"]
+
+
+def test_a_gap_on_another_branch_says_nothing_of_a_hole_before_the_newest_backup() -> None:
+    """It begins before the fork of both, and is acknowledged; what is missing on ours is not."""
+    gap = KnownGap(2, at(7), at(9), minutes(20), "lost", acknowledged=minutes(30))
+    made = catalog(
+        [backup(3.2, 4.5, minute=0), backup(10.1, 11.5, minute=60)], {1: [*range(3, 7), *range(8, 21)]},
+        {(1, 21): 0.5}, forks=[(2, f"1\t{at(8.5)}\tx\n")],
     )  # fmt: skip
-    assert keys(judged(with_catalog(made))) == [f"wal:hole:1/{at(7)}"]
+    assert f"wal:hole:1/{at(7)}" in keys(judged(with_catalog(replace(made, known_gaps=(gap,)))))
+    ours = replace(gap, timeline=1)
+    assert f"wal:hole:1/{at(7)}" not in keys(judged(with_catalog(replace(made, known_gaps=(ours,)))))
 
 
 def test_a_known_gap_between_two_backups_is_told_once() -> None:
@@ -314,18 +335,6 @@ def test_a_newest_backup_that_nobody_can_read_is_critical_by_the_age_of_its_seal
     broken = replace(backup(18.1, 18.5, minute=65, problem="damaged"), finished=datetime.fromtimestamp(0, UTC))
     made = replace(green_catalog(), backups=(broken, *green_catalog().backups))
     assert keys(judged(with_catalog(made))) == ["backup:newest-not-restorable"]
-
-
-@pytest.mark.parametrize(
-    ("there", "found"),
-    [([], []), ([6], ["wal:hole:1/0/500000"])],
-    ids=["as expiry leaves it", "somebody deleted a segment"],
-)
-def test_what_deltas_only_build_on_has_no_wal_behind_it(there: list[int], found: list[str]) -> None:
-    full = backup(3.2, 4.5, minute=0)
-    delta = backup(10.1, 11.5, minute=60, delta_of=full.name, delta_lsn=full.start_lsn)
-    made = catalog([full, delta], {1: [3, 4, *there, *range(10, 21)]}, {(1, 21): 0.5})
-    assert keys(judged(with_catalog(made))) == found
 
 
 @pytest.mark.parametrize("claimed", [7, None], ids=["claimed", "by its newest backup"])

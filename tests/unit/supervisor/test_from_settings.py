@@ -1,4 +1,4 @@
-"""How late the cron monitors let a run be, before Sentry says that it never started."""
+"""What is taken from the settings: how late the cron monitors let a run be, and what health misses."""
 
 from __future__ import annotations
 
@@ -20,3 +20,10 @@ def test_a_run_is_missed_when_it_is_later_than_jitter_and_others_explain(jitter:
     environ = {"PGBACKUP_REPOSITORY": "file:///r", "PGBACKUP_SCHEDULE_JITTER": jitter}
     monitors = from_settings.desk(load_settings(environ=environ)).monitors
     assert {job: monitor.document()["checkin_margin"] for job, monitor in monitors.items()} == minutes
+
+
+def test_health_misses_what_expiry_keeps() -> None:
+    environ = {"PGBACKUP_REPOSITORY": "file:///r", "PGBACKUP_RETENTION_BACKUPS": "3", "PGBACKUP_RETENTION_WEEKLY": "5"}
+    settings = load_settings(environ=environ)
+    assert from_settings.limits(settings).retention == from_settings.retention(settings)
+    assert from_settings.limits(settings).retention.weekly == 5

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from pgbackup.errors import ConfigError, DeleteRefused, ObjectMissing, StorageError, StoreDenied
 from pgbackup.storage import s3_listing
 from pgbackup.storage.base import ByteStream, ObjectInfo, UnfinishedUpload
-from pgbackup.storage.s3_client import Bucket, S3Options
+from pgbackup.storage.s3_client import BODY_TYPE, Bucket, S3Options
 from pgbackup.storage.s3_errors import ConditionFailed, NotImplementedByStore
 from pgbackup.storage.s3_read import ObjectChanged, ResumingReader
 from pgbackup.storage.s3_upload import CHECKSUM, MIN_PART_BYTES, S3Upload, abort_upload
@@ -201,7 +201,9 @@ class S3Store:
         def send() -> Any:
             # A large buffer must be a file object: a plain one must leave within one connect timeout.
             body = data if len(data) <= SMALL_BODY_BYTES else io.BytesIO(data)
-            return self._client.put_object(Bucket=self._bucket.name, Key=full, Body=body, **wanted)
+            return self._client.put_object(
+                Bucket=self._bucket.name, Key=full, Body=body, ContentType=BODY_TYPE, **wanted
+            )
 
         self._bucket.call("PutObject", full, send)
 

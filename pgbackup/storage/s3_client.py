@@ -37,6 +37,10 @@ T = TypeVar("T")
 CONFLICT_ROUNDS = 6
 ATTEMPTS_PER_ROUND = 2
 
+BODY_TYPE = "binary/octet-stream"
+"""What S3 calls a body without a type. SeaweedFS guesses instead: where the first 128 bytes of a body (or of 4 MiB of
+it) look as if they could be made smaller, it compresses the whole once more."""
+
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
@@ -127,6 +131,7 @@ def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
             # Only a client knows the endpoint that all of boto3's sources add up to, so it takes two.
             client.close()
             client = make(style)
+        client.meta.events.register("before-call.s3.UploadPart", _name_type)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(
             f"cannot set up the connection to bucket {bucket}",
@@ -134,6 +139,11 @@ def _connect(bucket: str, options: S3Options) -> tuple[S3Client, bool]:
             hint="Check the AWS_ variables and the files that they name.",
         ) from error
     return client, on_aws
+
+
+def _name_type(params: dict[str, Any], **_: Any) -> None:
+    """boto3 has no argument for the type of a part's body."""
+    params["headers"].setdefault("Content-Type", BODY_TYPE)
 
 
 def _check_certificates(file: str) -> None:

@@ -13,6 +13,7 @@ from pgbackup.engines.check.store import check_objects
 from pgbackup.errors import StorageError, StoreDenied, StoreUnavailable
 from pgbackup.logs import fields_of
 from pgbackup.storage.s3 import PROOF_BYTES, S3Store
+from pgbackup.storage.s3_client import BODY_TYPE
 from pgbackup.storage.s3_upload import MIN_PART_BYTES
 from tests.fix_proxy import Gateway
 from tests.fix_store import S3Server, open_s3
@@ -54,6 +55,19 @@ def test_a_store_that_ignores_the_condition_is_found_out(store: S3Store, s3_gate
     assert store.put_if_absent("l", b"three") is True
     assert store.get("k") == b"one"
     assert store.get("l") == b"three"
+
+
+def test_bodies_have_a_type_and_are_not_guessed_at(store: S3Store, s3_gateway: Gateway) -> None:
+    """Where a part has none, SeaweedFS looks at its beginning and may compress what is compressed."""
+    typed = s3_gateway.answer("PUT", f"Content-Type: {BODY_TYPE}", 503, "SlowDown", times=2)
+    store.put("k", b"one")
+    assert typed.seen == 2, "a PUT of ours without the type, or one that was not repeated"
+    typed.times = 1
+    upload = store.start_upload("l")
+    upload.put_part(1, b"two")
+    assert typed.seen == 3
+    assert upload.complete()
+    assert store.get("l") == b"two"
 
 
 @pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "NotImplemented")])

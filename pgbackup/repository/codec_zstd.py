@@ -24,6 +24,10 @@ MAX_CHAIN_LOG: Final = 22
 MAX_HASH_LOG: Final = 21
 """Smaller search tables at the highest levels: 35 MiB instead of 91 at level 19, for 0.3% more output."""
 
+NO_OVERLAP: Final = 1
+"""What a thread compresses (2 MiB at level 1) refers to nothing before it, which else it would read once more: up to 8%
+less processor time, for 0.3% more output on programs and 2% less on pgbench's tables."""
+
 _BATCH_BYTES: Final = 1 << 20
 _MAX_HEADER_BYTES: Final = 18
 _MAX_BLOCK_BYTES: Final = 128 << 10
@@ -42,9 +46,8 @@ class ZstdEncoder:
     def __init__(self, level: int, threads: int = 0) -> None:
         threads = threads if level <= MAX_THREADED_LEVEL else 0
         self._object = zstandard.ZstdCompressor(compression_params=_parameters(level, threads)).compressobj()
-
-    def write(self, data: bytes | memoryview) -> bytes:
-        return self._object.compress(data)
+        self.write: Callable[[bytes | memoryview], bytes] = self._object.compress
+        """See Encoder. It is called for every 32 KiB of a backup: hence not one call more."""
 
     def finish(self) -> bytes:
         return self._object.flush()
@@ -84,6 +87,7 @@ def _parameters(level: int, threads: int) -> zstandard.ZstdCompressionParameters
         hash_log=min(found.hash_log, MAX_HASH_LOG),
         write_checksum=True,
         threads=threads,
+        overlap_log=NO_OVERLAP if threads else 0,
     )
 
 

@@ -12,6 +12,7 @@ import select
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 from psycopg import pq
 
@@ -123,7 +124,8 @@ class BaseBackupStream:
             while True:
                 size, data = get_copy_data(1)
                 if size == 0:
-                    self._check(stop)
+                    if stop.is_set():
+                        self._give_up()
                     consume_input()  # mostly there is something, and asking first would be one more system call
                     size, data = get_copy_data(1)
                 if size == 0:
@@ -178,8 +180,11 @@ class BaseBackupStream:
 
     def _check(self, stop: StopSignal) -> None:
         if stop.is_set():
-            self.cancel()
-            raise BackupError("the base backup was stopped")
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        self.cancel()
+        raise BackupError("the base backup was stopped")
 
     def _tablespaces(self, rows: pq.abc.PGresult) -> tuple[Tablespace, ...]:
         """The tablespaces of the list; the row without an OID is the data directory."""

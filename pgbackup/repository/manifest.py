@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,9 +67,8 @@ class FileChecksum:
             self._hash = _NoHash()
         else:
             raise ValueError(f"unknown checksum algorithm {algorithm!r}")
-
-    def update(self, data: bytes | memoryview) -> None:
-        self._hash.update(data)
+        self.update: Callable[[bytes | memoryview], None] = self._hash.update
+        """Takes the next bytes of the file. It is called for every 32 KiB of a backup: hence not one call more."""
 
     def hexdigest(self) -> str:
         """Lower-case hexadecimal; empty for NONE."""

@@ -16,12 +16,26 @@ from pgbackup.repository import keys
 from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
 
+_UNREADABLE = (CorruptObject, ValueError, KeyError, TypeError, OverflowError, AttributeError)
 _log = logging.getLogger(__name__)
 
 
 def read_verification(store: ObjectStore) -> LastRun | None:
     """What is recorded; None when nothing is, or it cannot be read (which is logged). Raises what the store raises."""
     return read_with_etag(store)[0]
+
+
+def found_damaged(store: ObjectStore) -> frozenset[str]:
+    """The backups that were damaged when they were last read. For whoever removes others: raises CorruptObject where
+    that is written and cannot be read, and what the store raises."""
+    key = keys.VERIFICATION
+    try:
+        return frozenset(_decode(key, store.get(key)).damaged)
+    except ObjectMissing:
+        return frozenset()
+    except _UNREADABLE as exc:
+        problem = f"which backups were found damaged is not known: {exc}"
+        raise CorruptObject(key, problem, hint="`pgbackup verify --record` writes it anew.") from exc
 
 
 def write_verification(store: ObjectStore, run: LastRun) -> None:
@@ -38,7 +52,7 @@ def read_with_etag(store: ObjectStore) -> tuple[LastRun | None, str]:
         return None, ""
     try:
         return _decode(key, data), etag
-    except (CorruptObject, ValueError, KeyError, TypeError, OverflowError, AttributeError) as exc:
+    except _UNREADABLE as exc:
         _log.warning("object %s is damaged: %s", key, exc)
         return None, etag
 

@@ -27,7 +27,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
-from pgbackup.repository.verification_note import read_verification
+from pgbackup.repository.verification_note import found_damaged
 from pgbackup.storage.base import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -83,15 +83,15 @@ class ExpiryReport:
 
 
 def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
-    """Read the repository and plan. Writes nothing. Raises what the store raises, and CorruptObject for the record."""
+    """Read the repository and plan. Writes nothing. Raises what the store raises, and CorruptObject for a record that
+    cannot be read: this one's, or that of verifications."""
     moment = now or store_clock(request.store)
     record = _read_record(request)
     # Before the catalog: a backup that is sealed in between is then in both, never in neither.
     parsed = (keys.parse_intent(info.key) for info in request.store.list(keys.INTENTS))
     claimed = frozenset(UnderWay(*each) for each in parsed if each is not None)
     catalog = with_missing_objects(request.store, read_catalog(request.store, request.codec))
-    verified = read_verification(request.store)
-    damaged = frozenset(verified.damaged if verified is not None else {})
+    damaged = found_damaged(request.store)
     # A seal speaks for itself: where nothing can be deleted the intents of sealed backups stay for ever.
     sealed = {backup.name for backup in catalog.backups}
     claimed = frozenset(each for each in claimed if _backup_of(each, catalog.segment_bytes) not in sealed)

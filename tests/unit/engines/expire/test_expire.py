@@ -311,6 +311,18 @@ def test_a_damaged_record_is_said(made: MadeRepository) -> None:
     assert not look(request(made, accept_missing=True)).plan.refusal
 
 
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"ok": true}', b'{"format": 1, "finished": 5, "damaged": {}}'])
+def test_what_verifications_found_must_be_readable(made: MadeRepository, garbage: bytes) -> None:
+    """It may say that the newest backup is damaged, and which one is the last that is whole."""
+    made.store.put(keys.VERIFICATION, garbage)
+    with pytest.raises(CorruptObject, match="verification") as failed:
+        run_expiry(request(made))
+    assert "verify --record" in failed.value.hint
+    assert len(names(made)) == 4
+    write_verification(made.store, LastRun(NOW, ok=True))
+    assert run_expiry(request(made)).backups == (name(1, 10), name(1, 20))
+
+
 def test_another_clusters_record_refuses(made: MadeRepository) -> None:
     document = {"format": 1, "when": datetime.now(UTC).isoformat(), "system_identifier": 5, "backups": []}
     made.store.put(keys.EXPIRY, json.dumps(document).encode())

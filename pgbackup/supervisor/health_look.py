@@ -137,6 +137,7 @@ class HealthLook:
         position = (server.timeline, server.position) if server else None
         moving = position is None or position != self._position or not self._caught_up
         try:
+            self._vanished.before_look()
             catalog, full = self._ports.watch.look(time.monotonic(), moving=moving)
             self._read_clock()
             if full or self._read_again.is_set() or self._waits_for_verification():

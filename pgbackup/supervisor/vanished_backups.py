@@ -21,7 +21,8 @@ _TOLD_WITHIN = timedelta(minutes=5)
 
 
 class VanishedBackups:
-    """``look`` is told at each look which backups there are, oldest first. For one thread.
+    """``look`` is told at each look which backups there are, oldest first, and ``before_look`` comes before they are
+    listed. For one thread.
 
     ``others_expire``: expiry is left to something that keeps no record; then old backups may go, the newest may not.
     """
@@ -31,7 +32,14 @@ class VanishedBackups:
         self._seen = seen
         self._others_expire = others_expire
         self._known: tuple[str, ...] | None = None
+        self._last_process: tuple[str, ...] = ()
         self._gone: dict[str, Noticed] = {}
+
+    def before_look(self) -> None:
+        """Read what the last process saw. A backup that is sealed and noted while others are listed would otherwise be
+        noted and not listed. Raises what the store raises."""
+        if self._known is None:
+            self._last_process = self._seen.read()
 
     def look(self, names: Iterable[str], verification: LastRun | None, now: datetime) -> tuple[str, ...]:
         """What has vanished, until it is back, expiry accounts for it, or a later verification has found whole what is
@@ -65,7 +73,7 @@ class VanishedBackups:
     def _missed_before(self, there: tuple[str, ...]) -> list[str]:
         """What has gone since the last process looked. Where others expire they may have removed all that it knew, the
         oldest first, if there are new ones."""
-        known = self._seen.read()
+        known = self._last_process
         if self._others_expire and there and not any(name in there for name in known):
             return []
         return self._missed(known, there)

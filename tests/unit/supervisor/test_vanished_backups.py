@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
+from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.expire.expire import ExpiryReport, ExpiryRequest, run_expiry
 from pgbackup.engines.expire.record import ExpiryRecord, read_record
 from pgbackup.engines.presence.lease import Lease
-from pgbackup.errors import StoreDenied
+from pgbackup.errors import ConnectionLost, StoreDenied
+from pgbackup.postgres.session import Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.supervisor.health_look import HealthLook, LookPorts
 from pgbackup.supervisor.seen_backups import SeenBackups
 from pgbackup.supervisor.vanished_backups import VanishedBackups
 from tests.made_backup import NOON, MadeRepository
@@ -44,12 +48,15 @@ class Repository:
         return [backup.name for backup in read_catalog(self.store, self.made.codec).backups]
 
     def look(self, verification: LastRun | None = None, *, minutes: float = 0) -> list[str]:
+        self.looking.before_look()
         return sorted(self.looking.look(self.names(), verification, NOON + timedelta(minutes=minutes)))
 
     def asked(self, *, others_expire: bool = False) -> list[str]:
         """What a command says that may write nothing."""
         seen = SeenBackups(self.store, None)
-        return sorted(VanishedBackups(self.store, seen, others_expire=others_expire).look(self.names(), None, NOON))
+        looking = VanishedBackups(self.store, seen, others_expire=others_expire)
+        looking.before_look()
+        return sorted(looking.look(self.names(), None, NOON))
 
     def take(self) -> str:
         self.taken += 1
@@ -157,6 +164,27 @@ def test_a_record_of_an_older_version_names_what_it_does(repository: Repository)
     record = read_record(repository.store)
     assert record is not None
     assert {first, second} < record.accounted
+
+
+def test_one_that_is_sealed_while_others_are_listed_has_not_vanished(repository: Repository) -> None:
+    """`pgbackup status` lists for seconds in a large repository; `run` notes a new backup within less."""
+
+    def no_server() -> Session:
+        raise ConnectionLost("there is no server")
+
+    def meanwhile(operation: str, key: str) -> None:
+        if (operation, key) == ("list", keys.WAL):
+            repository.store.on_call = None
+            repository.take()
+            assert repository.look() == []
+
+    watch = CatalogWatch(repository.store, repository.made.codec)
+    looking = HealthLook(LookPorts(repository.store, watch, no_server), WalClock())
+    repository.store.on_call = meanwhile
+    view = looking.look().repository
+    assert repository.taken == 4
+    assert view is not None
+    assert view.vanished == ()
 
 
 def test_who_does_not_hold_the_lease_writes_nothing(repository: Repository) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, tzinfo
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.findings import Finding
 from pgbackup.core.lsn import Lsn
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.retention_policy import RetentionPolicy
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.core.timeline import TimelineHistory
@@ -95,6 +96,8 @@ class RepositoryView:
     verification: LastRun | None = None
     replaced: tuple[str, ...] = ()
     unreadable: str = ""
+    removed_wal: RemovedWal = field(default_factory=RemovedWal)
+    """What expiries have written down that they removed."""
     had_backups: bool = False
     """Whether there were backups at an earlier look."""
     vanished: tuple[str, ...] = ()

@@ -136,7 +136,8 @@ def _holes_before(
     """WAL that is missing between an older backup and the next: moments that the retention promises are lost.
 
     It promises those after each backup that its policy wants; behind the others (permanent, or only built on) expiry
-    keeps no more WAL than makes them consistent. Nor is it a loss between a cluster and the upgraded one.
+    keeps no more WAL than makes them consistent. What expiry wrote down that it removed was not promised when it did,
+    though one of these backups may be wanted again. Nor is it a loss between a cluster and the upgraded one.
     """
     catalog = view.catalog
     promised = _promised(view, limits, now)
@@ -147,6 +148,8 @@ def _holes_before(
         reach = None if catalog.why_not_restorable(backup) else catalog.reach(backup, server.timeline)
         blocked = reach.blocked_by if reach is not None and reach.end < newest.start_lsn else None
         if blocked is None or blocked in told or _is_told_as_gap(catalog, server, blocked):
+            continue
+        if view.removed_wal.holds(blocked):
             continue
         told.add(blocked)
         yield Finding(

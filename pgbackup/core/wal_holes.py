@@ -30,7 +30,7 @@ def holes(catalog: Catalog) -> list[Gap]:
     return [
         Gap(timeline, Lsn(first * size), Lsn(last * size))
         for timeline in sorted(found)
-        for first, last in _joined(found[timeline])
+        for first, last in joined(found[timeline])
     ]
 
 
@@ -80,11 +80,12 @@ def _owners(history: TimelineHistory, begin: int, end: int, size: int) -> Iterat
             yield timeline, first, last
 
 
-def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
+def joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans ``[first, last)`` in order, those that touch as one."""
+    rows: list[tuple[int, int]] = []
     for first, last in sorted(spans):
-        if joined and first <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        if rows and first <= rows[-1][1]:
+            rows[-1] = rows[-1][0], max(last, rows[-1][1])
         else:
-            joined.append((first, last))
-    return joined
+            rows.append((first, last))
+    return rows

@@ -26,12 +26,14 @@ from pgbackup.core.health_facts import (
     RepositoryView,
     ServerView,
 )
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
+from pgbackup.engines.expire.record import read_record
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.engines.presence.other_writer import OtherWriter, OtherWriterWatch
 from pgbackup.engines.verify.wal_paths import wal_read_with
-from pgbackup.errors import ObjectMissing, PgbackupError
+from pgbackup.errors import CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_watch import CatalogWatch
@@ -69,6 +71,7 @@ class HealthLook:
         self._others = OtherWriterWatch(ports.lease) if ports.lease is not None else None
         self._other: OtherWriter | None = None
         self._had_backups = False
+        self._removed_wal = RemovedWal()
         self._vanished = VanishedBackups(
             ports.store, SeenBackups(ports.store, ports.lease), others_expire=ports.others_expire
         )
@@ -143,6 +146,9 @@ class HealthLook:
             if full or self._read_again.is_set() or self._waits_for_verification():
                 self._read_again.clear()
                 self._read_what_rarely_changes()
+            if full:
+                # Written before WAL goes, and that any has gone is seen by a full listing.
+                self._read_removed_wal()
             unreadable = self._try_to_read()
             # One that was there is asked for until it is gone, also while nothing moves.
             other = self._other = self._other_writer() if moving or full or self._other else None
@@ -163,6 +169,7 @@ class HealthLook:
             verification=self._verification,
             replaced=self._replaced(catalog),
             unreadable=unreadable,
+            removed_wal=self._removed_wal,
             had_backups=self._had_backups,
             vanished=vanished,
             under_way=under_way,
@@ -221,6 +228,14 @@ class HealthLook:
     def _read_what_rarely_changes(self) -> None:
         # A record that is gone, or cannot be read, takes back nothing of what it said.
         self._verification = read_verification(self._ports.store) or self._verification
+
+    def _read_removed_wal(self) -> None:
+        try:
+            record = read_record(self._ports.store)
+        except CorruptObject as exc:
+            _log.debug("which WAL expiry has removed is not known anew: %s", exc)
+            return
+        self._removed_wal = record.removed_wal if record is not None else RemovedWal()
 
     def _waits_for_verification(self) -> bool:
         """Whether something is told that ends with one: somebody may verify by hand."""

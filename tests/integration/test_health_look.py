@@ -152,6 +152,24 @@ def test_what_expiry_removed_has_not_vanished(watched: Watched) -> None:
         assert watched.health().verdict == "ok"
 
 
+def test_wal_that_an_expiry_for_once_removed_is_not_missed(watched: Watched) -> None:
+    """Behind a permanent backup, which the retention of every day wants as one of its newest."""
+    with watched.shipping() as stream:
+        take(watched.server, watched.store, permanent=True)
+        watched.ship_segments(stream)
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        policy = RetentionPolicy(backups=1, window=timedelta(0))
+        request = ExpiryRequest(watched.store, ZSTD, policy, UTC, threading.Event(), lambda: True)
+        report = run_expiry(request)
+        assert not report.backups
+        assert report.removed.objects
+        assert watched.health().verdict == "ok"
+        watched.store.delete([keys.EXPIRY])
+        watched.list_everything()
+        assert [key.rpartition(":")[0] for key in watched.finding_keys()] == ["wal:hole"]
+
+
 @pytest.mark.not_for_walg("every object is damaged in turn")
 def test_every_lost_or_replaced_object_is_told_at_the_next_look(watched: Watched) -> None:
     """One part of either backup, one segment between them, or something else in the place of each."""

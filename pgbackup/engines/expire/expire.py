@@ -15,6 +15,7 @@ from datetime import datetime, tzinfo
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import SegmentName
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.retention import ExpiryPlan, RetentionPolicy, UnderWay, plan_expiry
 from pgbackup.core.stop import StopSignal
 from pgbackup.count_text import counted, is_or_are
@@ -311,7 +312,9 @@ class _Execution:
                 "bytes": removed.bytes,
                 "retained": removed.retained,
             }
+        removed_wal = last.removed_wal if last is not None else RemovedWal()
         record = ExpiryRecord(
-            when, catalog.system_identifier, there, frozenset(removing), what, self._gone(there | removing)
-        )
+            when, catalog.system_identifier, there, frozenset(removing), what, self._gone(there | removing),
+            removed_wal.and_also((each.timeline, each.begin, each.end) for each in self._plan.wal),
+        )  # fmt: skip
         self._store.put(keys.EXPIRY, record.encode())

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from pgbackup.core.backup import Backup
 from pgbackup.core.health_backups import first_done
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.retention import LastListing
 from pgbackup.errors import CorruptObject, ObjectMissing
 from pgbackup.repository import keys
@@ -26,7 +27,8 @@ _MOST_GONE = 1000
 class ExpiryRecord:
     """``when``: the last expiry that came to its end. ``listing``: the backups there are; ``removing``: those of which
     something may be left. ``removed`` is for people: the names and numbers of the last expiry that removed something.
-    ``gone``: the backups that this and earlier expiries have removed or were told to accept as missing, newest last.
+    ``gone``: the backups that this and earlier expiries have removed or were told to accept as missing, newest last;
+    ``removed_wal``: the WAL that they have removed.
     """
 
     when: datetime
@@ -35,6 +37,7 @@ class ExpiryRecord:
     removing: frozenset[str] = frozenset()
     removed: Mapping[str, object] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
+    removed_wal: RemovedWal = field(default_factory=RemovedWal)
 
     @property
     def listing(self) -> LastListing:
@@ -65,6 +68,7 @@ class ExpiryRecord:
             "removing": sorted(self.removing),
             "removed": dict(self.removed),
             "gone": list(self.gone),
+            "removed_wal": {str(timeline): rows for timeline, rows in self.removed_wal.ranges.items()},
         }
         return json.dumps(document).encode()
 
@@ -87,7 +91,19 @@ def read_record(store: ObjectStore) -> ExpiryRecord | None:
         frozenset(fields.texts("removing")),
         removed if isinstance(removed, dict) else {},
         tuple(fields.texts("gone")),
+        _removed_wal(fields.value("removed_wal")),
     )
+
+
+def _removed_wal(document: object) -> RemovedWal:
+    """What is no range is left out: what it excuses is then told."""
+    found = []
+    for timeline, rows in document.items() if isinstance(document, dict) else ():
+        for row in rows if isinstance(rows, list) else ():
+            match row:
+                case [int(begin), int(end)] if str(timeline).isdecimal():
+                    found.append((int(timeline), begin, end))
+    return RemovedWal().and_also(found)
 
 
 def last_expiry(record: ExpiryRecord | None, backups: Iterable[Backup], now: datetime) -> datetime:

@@ -12,6 +12,7 @@ from pgbackup.core.backup import Backup
 from pgbackup.core.findings import Finding, Severity
 from pgbackup.core.health_facts import HealthFacts, JobView, LastRun, RepositoryView, StreamView
 from pgbackup.core.known_gaps import KnownGap
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.retention_policy import RetentionPolicy
 from pgbackup.core.schedule_spec import ScheduleSpec
 from pgbackup.engines.verify.verify import choose_backup
@@ -232,6 +233,16 @@ def test_wal_behind_a_backup_is_missed_where_the_retention_wants_it(full: Backup
     (finding,) = judged(facts).findings
     assert finding.key == f"wal:hole:1/{at(7 if 5 in there else 5)}"
     assert finding.hint.endswith(f"until the retention no longer wants {full.name}.")
+
+
+def test_a_retention_that_was_widened_misses_nothing_that_expiry_wrote_down() -> None:
+    made = catalog(
+        [backup(3.2, 4.5, permanent=True), backup(10.1, 11.5, minute=60)], {1: [3, 4, *range(10, 21)]}, {(1, 21): 0.5}
+    )
+    written = RemovedWal().and_also([(1, 0, 3), (1, 5, 10)])
+    assert keys(judged(with_catalog(made, removed_wal=written))) == []
+    elsewhere = RemovedWal().and_also([(1, 6, 10), (2, 5, 10)])
+    assert keys(judged(with_catalog(made, removed_wal=elsewhere))) == [f"wal:hole:1/{at(5)}"]
 
 
 def test_a_backup_that_was_found_damaged_fills_no_place_of_the_retention() -> None:

@@ -229,6 +229,26 @@ def test_a_locked_folder_is_tried_again(made: MadeRepository) -> None:
     assert not list(made.store.list(keys.backup_folder(name(1, 10))))
 
 
+def test_the_wal_that_goes_is_written_down_before_it_goes(made: MadeRepository) -> None:
+    """Of all expiries, in as few ranges as there are; garbage in the record excuses nothing."""
+    made.store.fail_after = 4
+    with pytest.raises(StoreUnavailable):
+        run_expiry(request(made))
+    assert segments(made) == list(range(5, 46))
+    record = read_record(made.store)
+    assert record is not None
+    assert record.removed_wal.ranges == {1: [(0, 30)]}
+    made.store.fail_after = None
+    run_expiry(request(made))
+    run_expiry(request(made, replace(KEEP_TWO, backups=1)))
+    record = read_record(made.store)
+    assert record is not None
+    assert record.removed_wal.ranges == {1: [(0, 40)]}
+    document = json.loads(record.encode()) | {"removed_wal": {"1": [[0, 40], [50], "x", [1, "2"]], "x": [[1, 2]]}}
+    made.store.put(keys.EXPIRY, json.dumps(document).encode())
+    assert read_record(made.store) == record
+
+
 def test_a_whole_call_that_is_refused_ends(made: MadeRepository) -> None:
     made.store.fail_next("delete", DeleteRefused("the bucket's policy forbids it"), times=10**6)
     report = run_expiry(request(made))

@@ -2,15 +2,14 @@
 
 What stores disagree about is settled here: whether ``If-None-Match`` and ``If-Match`` are obeyed, refused or ignored
 (``conditional_put``), and what a 404 to a HEAD is about. The parts are beside this file: the client and its limits
-(s3_client), the meaning of answers (s3_errors), resumed reads (s3_read), multipart uploads (s3_upload), listings and
-deletions (s3_listing). Nothing outside these files imports boto3.
+(s3_client), bodies (s3_body), the meaning of answers (s3_errors), resumed reads (s3_read), multipart uploads
+(s3_upload), listings and deletions (s3_listing). Nothing outside these files imports boto3.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace as changed
@@ -23,6 +22,7 @@ from botocore.exceptions import ClientError
 from pgbackup.errors import ConfigError, DeleteRefused, ObjectMissing, StorageError, StoreDenied
 from pgbackup.storage import s3_listing
 from pgbackup.storage.base import ByteStream, ObjectInfo, UnfinishedUpload
+from pgbackup.storage.s3_body import as_body
 from pgbackup.storage.s3_client import BODY_TYPE, Bucket, S3Options
 from pgbackup.storage.s3_errors import ConditionFailed, NotImplementedByStore
 from pgbackup.storage.s3_read import ObjectChanged, ResumingReader
@@ -199,8 +199,7 @@ class S3Store:
             wanted["ContentMD5"] = base64.b64encode(digest).decode("ascii")
 
         def send() -> Any:
-            # A large buffer must be a file object: a plain one must leave within one connect timeout.
-            body = data if len(data) <= SMALL_BODY_BYTES else io.BytesIO(data)
+            body = data if len(data) <= SMALL_BODY_BYTES else as_body(data, over_tls=self._bucket.over_tls)
             return self._client.put_object(
                 Bucket=self._bucket.name, Key=full, Body=body, ContentType=BODY_TYPE, **wanted
             )

@@ -67,6 +67,7 @@ class Bucket:
         self.name = name
         self.client, self.on_aws = _connect(name, options)
         self.endpoint = redact(self.client.meta.endpoint_url)
+        self.over_tls = self.client.meta.endpoint_url.startswith("https:")
         self.seen = False
         """True once the store answered a request on this bucket, so that a 404 is about a key."""
         self.checksums = self.on_aws if options.checksums is None else options.checksums

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-import io
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
 from pgbackup.errors import ObjectMissing, StorageError, StoreUnavailable
 from pgbackup.logs import log_fields
+from pgbackup.storage.s3_body import as_body
 from pgbackup.storage.s3_errors import ConditionFailed, Conflict, NotImplementedByStore, UploadGone
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class S3Upload:
             raise StorageError(f"part {number} of s3://{self._bucket.name}/{self._key} is outside 1 to {MAX_PARTS}")
 
         def send() -> Any:
-            # A file object, because a plain buffer must leave within one connect timeout whatever its size.
-            body = io.BytesIO(data)
+            body = as_body(data, over_tls=self._bucket.over_tls)
             where, what = self._where(), self._checksum
             return self._bucket.client.upload_part(
                 **where, **what, UploadId=self._upload_id, PartNumber=number, Body=body

@@ -12,7 +12,7 @@ import pytest
 from pgbackup.errors import ObjectMissing, StorageError, StoreDenied, StoreUnavailable
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.s3 import S3Store
-from tests.fix_proxy import TcpProxy
+from tests.fix_proxy import Address, TcpProxy
 from tests.fix_store import S3Server, new_prefix, open_s3, set_aws_env
 
 DATA = random.Random(1).randbytes(5_000_000)
@@ -205,15 +205,28 @@ def test_a_read_that_hangs_is_resumed(s3_server: S3Server, s3_proxy: TcpProxy, m
     assert found == DATA
 
 
-def test_a_slow_uplink_is_no_outage(s3_server: S3Server, s3_proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_a_slow_uplink_is_no_outage(
+    request: pytest.FixtureRequest,
+    tcp_proxy: Callable[[Address], TcpProxy],
+    monkeypatch: pytest.MonkeyPatch,
+    over_tls: bool,
+) -> None:
     """A body takes longer than the connect timeout, which is that of sending too, but keeps moving."""
-    store = open_s3(s3_server.through(s3_proxy.port), monkeypatch, connect_timeout_seconds=1, attempts=1)
-    s3_proxy.delay_seconds = 0.01
+    server: S3Server = request.getfixturevalue("s3_tls_server" if over_tls else "s3_server")
+    proxy = tcp_proxy(("127.0.0.1", server.port))
+    store = open_s3(server.through(proxy.port), monkeypatch, connect_timeout_seconds=1, attempts=1)
+    store.head("k")  # the handshake is not what is to be slow
+    proxy.delay_seconds = 0.01
     started = time.monotonic()
     store.put("k", DATA * 2)
+    upload = store.start_upload("l")
+    upload.put_part(1, DATA)
     assert time.monotonic() - started > 3
-    s3_proxy.delay_seconds = 0
+    proxy.delay_seconds = 0
+    assert upload.complete()
     assert store.get("k") == DATA * 2
+    assert store.get("l") == DATA
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,26 @@
+"""How a body of some size is handed to boto3: as a file, in blocks that suit the connection.
+
+urllib3 reads a file 16 KiB at a time and sends each piece by a call of its own, which costs a dozen calls in Python.
+Over TLS the pieces may be larger: Python's SSL socket sends one record (16 KiB) at a time anyway, each with the whole
+timeout for itself. A plain socket has one timeout for a whole piece; so that a slow line stays in time, it gets the
+small ones. A body that is no file would be one piece.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import IO
+
+TLS_BLOCK_BYTES = 128 << 10
+
+
+def as_body(data: bytes, *, over_tls: bool) -> IO[bytes]:
+    """A file of ``data``, which is not copied."""
+    return _LargeBlocks(data) if over_tls else io.BytesIO(data)
+
+
+class _LargeBlocks(io.BytesIO):
+    """A file that gives more than it is asked for, which neither urllib3 nor botocore minds."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None or size <= 0 else max(size, TLS_BLOCK_BYTES))

@@ -154,6 +154,7 @@ class MadeRepository:
         timeline: int = 1,
         minutes: int = 0,
         stored_bytes: int = 100,
+        permanent: bool = False,
         **extras: object,
     ) -> BackupDocuments:
         moment = NOON + timedelta(minutes=minutes)
@@ -170,7 +171,7 @@ class MadeRepository:
             data_directory="/var/lib/postgresql/18/main",
             raw_bytes=1000,
             stored_bytes=stored_bytes,
-            permanent=False,
+            permanent=permanent,
             tablespaces=(Tablespace(16384, "/mnt/ts 1"),),
             extras=BackupExtras(version="0.1.0", segment_bytes=self.segment_bytes, **more),  # type: ignore[arg-type]
         )

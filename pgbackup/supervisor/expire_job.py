@@ -17,9 +17,9 @@ from pgbackup.core.health_facts import LastRun
 from pgbackup.count_text import counted
 from pgbackup.engines.base import StopSignal
 from pgbackup.engines.expire.expire import ExpiryReport, ExpiryRequest, run_expiry
-from pgbackup.engines.expire.record import last_expiry, read_record
 from pgbackup.errors import BackupError
 from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.expiry_record import last_expiry, read_record
 
 _log = logging.getLogger(__name__)
 

@@ -29,7 +29,6 @@ from pgbackup.core.health_facts import (
 from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.backup.intent import read_intents, store_clock
-from pgbackup.engines.expire.record import read_record
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.engines.presence.other_writer import OtherWriter, OtherWriterWatch
 from pgbackup.engines.verify.wal_paths import wal_read_with
@@ -37,6 +36,7 @@ from pgbackup.errors import CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.repository.expiry_record import read_record
 from pgbackup.repository.verification_note import read_verification
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.seen_backups import SeenBackups

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pgbackup.core.health_facts import LastRun, Noticed
-from pgbackup.engines.expire.record import read_record
 from pgbackup.errors import CorruptObject
+from pgbackup.repository.expiry_record import read_record
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.seen_backups import SeenBackups
 

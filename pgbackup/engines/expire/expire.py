@@ -22,12 +22,12 @@ from pgbackup.count_text import counted, is_or_are
 from pgbackup.engines.backup.intent import store_clock
 from pgbackup.engines.expire import objects
 from pgbackup.engines.expire.objects import ExpiryStopped, Removed, Remover
-from pgbackup.engines.expire.record import ExpiryRecord, last_expiry, read_record
 from pgbackup.errors import BackupError, CorruptObject, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.expiry_record import ExpiryRecord, last_expiry, read_record
 from pgbackup.repository.verification_note import found_damaged
 from pgbackup.storage.base import ObjectStore
 

@@ -16,6 +16,7 @@ from functools import partial
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.timeline import history_name
 from pgbackup.core.wal_segment_check import SegmentCheck
 from pgbackup.engines.base import ProgressSink
@@ -24,6 +25,7 @@ from pgbackup.engines.verify.pieces import PiecesCheck
 from pgbackup.engines.verify.report import CheckedWal, Findings
 from pgbackup.engines.verify.wal_paths import (
     Span,
+    ends_by_expiry,
     histories_of,
     missing_segments,
     paths_of,
@@ -37,6 +39,7 @@ from pgbackup.errors import CorruptObject, NotInArchive
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
+from pgbackup.repository.expiry_record import read_record
 from pgbackup.repository.wal_objects import open_stored, stored_keys
 from pgbackup.storage.base import ObjectStore
 
@@ -71,7 +74,9 @@ class WalCheck:
         finally:
             progress.finish()
         self._name_missing_histories()
-        for missing in missing_segments(catalog, backup, self._paths, only_needed=self._only_needed):
+        # After the catalog, for it is written before WAL goes.
+        removed = RemovedWal() if self._only_needed else self._removed_wal()
+        for missing in missing_segments(catalog, backup, self._paths, removed, only_needed=self._only_needed):
             if stored_keys(self._store, str(missing.segment)):
                 # On its way when the catalog was read, or empty, which a catalog passes over: reading it tells.
                 self._check_segment(missing.segment, lambda _: None)
@@ -79,17 +84,29 @@ class WalCheck:
                 key = keys.wal(str(missing.segment), self._codec.extension)
                 self._findings.add("missing", key, missing.why)
         if not self._only_needed:
-            self._check_confirmed()
+            self._check_confirmed(removed)
         return tuple(row for span in spans if (row := self._checked(span)) is not None)
 
-    def _check_confirmed(self) -> None:
-        """WAL that was confirmed to the server as durable must be there to its last byte."""
+    def _removed_wal(self) -> RemovedWal:
+        """What expiry wrote down. While that cannot be read it excuses nothing."""
+        try:
+            record = read_record(self._store)
+        except CorruptObject as exc:
+            self._findings.note(f"which WAL expiry has removed is not known, so it counts as missing: {exc}")
+            return RemovedWal()
+        return record.removed_wal if record is not None else RemovedWal()
+
+    def _check_confirmed(self, removed: RemovedWal) -> None:
+        """WAL that was confirmed to the server as durable must be there to its last byte, if the backup still leads
+        there."""
         confirmed = read_bookkeeping(self._store).last_confirmed
         if confirmed is None or confirmed[0] not in self._histories:
             return
         timeline, lsn = confirmed
         reach = self._catalog.reach(self._backup, timeline)
         if reach is None or reach.end >= lsn:
+            return
+        if ends_by_expiry(self._catalog, self._backup, self._histories[timeline], removed):
             return
         # The note may be newer than the catalog.
         reach = read_catalog(self._store, self._codec, with_marks=False).reach(self._backup, timeline)

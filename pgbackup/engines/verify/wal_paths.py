@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.core.lsn import SegmentName
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.timeline import TimelineHistory, parse_history_name
 from pgbackup.core.wal_holes import next_stored
 from pgbackup.repository import keys
@@ -101,22 +102,23 @@ def wal_read_with(catalog: Catalog, backup: Backup) -> Callable[[str], bool]:
 
 
 def missing_segments(
-    catalog: Catalog, backup: Backup, paths: list[TimelineHistory], *, only_needed: bool
+    catalog: Catalog, backup: Backup, paths: list[TimelineHistory], removed: RemovedWal, *, only_needed: bool
 ) -> Iterator[MissingSegment]:
-    """What the backup needs to become consistent, then the holes: missing segments with WAL behind them."""
+    """What the backup needs to become consistent, whatever expiry wrote down that it ``removed``; then the holes that
+    it did not make: missing segments, with WAL behind them."""
     needed = catalog.missing(backup.start_lsn, backup.stop_lsn, catalog.history(backup.timeline))
     for segment in needed[:_NAMED]:
         yield MissingSegment(segment, f"backup {backup.name} needs it to become consistent")
     named = set(needed)
     for history in () if only_needed else paths:
-        for missing in _hole(catalog, backup, history):
+        for missing in _hole(catalog, backup, history, removed):
             if missing.segment not in named:
                 named.add(missing.segment)
                 yield missing
 
 
-def _hole(catalog: Catalog, backup: Backup, history: TimelineHistory) -> Iterator[MissingSegment]:
-    """The segments at which a path breaks off, when there is more behind them."""
+def _hole(catalog: Catalog, backup: Backup, history: TimelineHistory, removed: RemovedWal) -> Iterator[MissingSegment]:
+    """The segments at which a path breaks off, when there is more behind them; to where expiry kept no WAL for it."""
     reach = catalog.reach(backup, history.timeline)
     if reach is None or reach.blocked_by is None:
         return
@@ -126,4 +128,20 @@ def _hole(catalog: Catalog, backup: Backup, history: TimelineHistory) -> Iterato
         return
     why = f"there is WAL behind it: {behind}"
     for number in range(first, min(behind.number, first + _NAMED)):
-        yield MissingSegment(history.segment_for(number, size), why)
+        segment = history.segment_for(number, size)
+        if _is_expiry_s(segment, backup, removed):
+            return
+        yield MissingSegment(segment, why)
+
+
+def ends_by_expiry(catalog: Catalog, backup: Backup, history: TimelineHistory, removed: RemovedWal) -> bool:
+    """Whether expiry kept no more WAL for a backup along a path. Where nothing is left behind it, somebody else was
+    there too: expiry keeps what is newest."""
+    reach = catalog.reach(backup, history.timeline)
+    if reach is None or reach.blocked_by is None or not _is_expiry_s(reach.blocked_by, backup, removed):
+        return False
+    return next_stored(catalog, history, reach.blocked_by.number) is not None
+
+
+def _is_expiry_s(segment: SegmentName, backup: Backup, removed: RemovedWal) -> bool:
+    return segment.start >= backup.stop_lsn and removed.holds(segment)

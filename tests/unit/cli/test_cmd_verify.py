@@ -11,11 +11,13 @@ import pytest
 from pgbackup.cli import main as cli
 from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import MIB, Lsn
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.repository import keys
+from pgbackup.repository.expiry_record import ExpiryRecord
 from pgbackup.repository.key_check import check_key
 from pgbackup.repository.verification_note import read_verification, write_verification
 from pgbackup.storage.file import FileStore
-from tests.made_backup import MadeRepository
+from tests.made_backup import NOON, MadeRepository
 from tests.made_wal import MadeWal
 
 START, STOP = Lsn(3 * MIB + 40), Lsn(4 * MIB + 400)
@@ -147,6 +149,29 @@ def test_an_older_backup_alone_is_no_verdict(ours: MadeRepository, capsys: pytes
     run = read_verification(ours.store)
     assert run is not None
     assert (tuple(run.damaged), list(run.whole)) == ((), [older])
+
+
+def test_a_backup_that_expiry_left_without_the_wal_after_it_is_whole(
+    ours: MadeRepository, wal: MadeWal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wal.fill_to(3.5)
+    ours.wal(wal)
+    ours.backup(Lsn(6 * MIB + 40), Lsn(6 * MIB + 400), minutes=60)
+    write_verification(ours.store, LastRun(datetime.now(UTC), ok=True))
+    older = ["verify", "--record", "--backup", "base_000000010000000000000003"]
+    ours.store.delete([ours.segment_key(1, 5)])
+    assert cli.run(older) == 1
+    assert "there is WAL behind it" in capsys.readouterr().out
+    record = ExpiryRecord(NOON, None, frozenset(), removed_wal=RemovedWal({1: [(5, 6)]}))
+    ours.store.put(keys.EXPIRY, record.encode())
+    assert cli.run(older) == 0
+    assert "everything is there and whole" in capsys.readouterr().out
+    run = read_verification(ours.store)
+    assert run is not None
+    assert not run.damaged
+    ours.store.put(keys.EXPIRY, b"{")
+    assert cli.run(older) == 1
+    assert "note: which WAL expiry has removed is not known" in capsys.readouterr().out
 
 
 def test_what_was_found_is_said_though_it_cannot_be_recorded(

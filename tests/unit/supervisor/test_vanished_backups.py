@@ -14,13 +14,13 @@ from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.core.wal_clock import WalClock
 from pgbackup.engines.expire.expire import ExpiryReport, ExpiryRequest, run_expiry
-from pgbackup.engines.expire.record import ExpiryRecord, read_record
 from pgbackup.engines.presence.lease import Lease
 from pgbackup.errors import ConnectionLost, StoreDenied
 from pgbackup.postgres.session import Session
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.catalog_watch import CatalogWatch
+from pgbackup.repository.expiry_record import ExpiryRecord, read_record
 from pgbackup.supervisor.health_look import HealthLook, LookPorts
 from pgbackup.supervisor.seen_backups import SeenBackups
 from pgbackup.supervisor.vanished_backups import VanishedBackups

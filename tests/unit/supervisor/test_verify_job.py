@@ -10,7 +10,9 @@ import pytest
 
 from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import Lsn, SegmentName
+from pgbackup.core.retention_policy import RetentionPolicy
 from pgbackup.engines.base import SilentProgress
+from pgbackup.engines.expire.expire import ExpiryRequest, run_expiry
 from pgbackup.engines.verify.verify import VerifyReport, choose_backup, verify_backup
 from pgbackup.errors import CheckFailed
 from pgbackup.repository import keys
@@ -39,11 +41,13 @@ def filled() -> MadeRepository:
     return made
 
 
-def back_up(made: MadeRepository, start: Lsn, minutes: int = 0) -> str:
+def back_up(made: MadeRepository, start: Lsn, minutes: int = 0, *, permanent: bool = False) -> str:
     """A backup with a label of its own; returns its name."""
     segment = SegmentName.containing(1, start, made.segment_bytes)
     label = f"START WAL LOCATION: {start} (file {segment})\n".encode()
-    return made.backup(start, Lsn(start + 900), files={**FILES, "backup_label": label}, minutes=minutes)
+    return made.backup(
+        start, Lsn(start + 900), files={**FILES, "backup_label": label}, minutes=minutes, permanent=permanent
+    )
 
 
 def test_damage_is_found_recorded_and_told() -> None:
@@ -79,6 +83,25 @@ def test_damage_is_remembered_while_newer_backups_are_found_whole() -> None:
     run = read_verification(made.store)
     assert run is not None
     assert tuple(run.damaged) == ()
+
+
+def test_wal_that_expiry_removed_behind_a_backup_that_it_kept_is_no_damage() -> None:
+    """An earlier version recorded it as that; somebody's deletion is."""
+    made, wal = claimed()
+    older = back_up(made, Lsn(wal.start + 100), permanent=True)
+    newer = back_up(made, Lsn(wal.start + (2 << 20) + 100), minutes=60)
+    policy = RetentionPolicy(backups=1, window=timedelta(0))
+    report = run_expiry(ExpiryRequest(made.store, made.codec, policy, UTC, threading.Event(), lambda: True))
+    assert (report.backups, report.removed.objects) == ((), 1)
+    doubt = LastRun(datetime.now(UTC), ok=True, damaged=dict.fromkeys([older]))
+    for record, damaged in ((made.store.get(keys.EXPIRY), ()), (b"{", (older,))):
+        made.store.put(keys.EXPIRY, record)
+        write_verification(made.store, doubt)
+        assert VerifyJob(made.store, made.codec).work(threading.Event()) == ""
+        run = read_verification(made.store)
+        assert run is not None
+        assert (run.ok, tuple(run.damaged)) == (True, damaged)
+        assert newer in run.whole
 
 
 def test_what_was_found_whole_is_recorded_with_the_begin_of_reading_it() -> None:

@@ -17,10 +17,10 @@ from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.engines.expire import objects
 from pgbackup.engines.expire.expire import ExpiryReport, ExpiryRequest, look, measure, run_expiry
-from pgbackup.engines.expire.record import read_record
 from pgbackup.errors import CorruptObject, DeleteRefused, StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
+from pgbackup.repository.expiry_record import read_record
 from pgbackup.repository.verification_note import write_verification
 from pgbackup.storage.file import FileStore
 from pgbackup.storage.memory import MemoryStore

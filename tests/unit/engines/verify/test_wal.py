@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from pgbackup.core.lsn import MIB, Lsn, SegmentName
+from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.engines.base import SilentProgress
 from pgbackup.engines.verify.report import VerifyReport
 from pgbackup.engines.verify.verify import choose_backup, verify_backup
@@ -14,7 +15,8 @@ from pgbackup.engines.verify.wal_paths import Span, paths_of, spans_of
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec, Compression
-from tests.made_backup import MadeRepository
+from pgbackup.repository.expiry_record import ExpiryRecord
+from tests.made_backup import NOON, MadeRepository
 from tests.made_wal import MadeWal
 
 START, STOP = Lsn(3 * MIB + 40), Lsn(4 * MIB + 400)
@@ -103,6 +105,65 @@ def test_confirmed_wal_that_is_gone_is_named_as_it_was_stored(branches: Branches
     branches.made.store.delete([branches.made.segment_key(2, 6)])
     problem = branches.problems()[f"{keys.WAL}{SegmentName(2, 6, MIB)}"]
     assert problem == f"WAL to {confirmed} of timeline 3 had been confirmed as durable, and is there to 0/600000 only"
+
+
+# -- what expiry removed ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stripped(branches: Branches) -> Branches:
+    """Expiry left the backup no more WAL than makes it consistent; a later backup needs what is there behind that."""
+    write_down(branches, {1: [(0, 3), (5, 6)], 2: [(0, 6)]})
+    branches.made.store.delete([branches.made.segment_key(1, 5), branches.made.segment_key(2, 5)])
+    return branches
+
+
+def write_down(branches: Branches, removed: dict[int, list[tuple[int, int]]]) -> None:
+    record = ExpiryRecord(NOON, None, frozenset(), removed_wal=RemovedWal(removed))
+    branches.made.store.put(keys.EXPIRY, record.encode())
+
+
+def test_wal_that_expiry_removed_is_not_missing(stripped: Branches) -> None:
+    report = stripped.verify()
+    assert (report.findings, report.notes) == ((), ())
+    assert [(row.timeline, row.start // MIB, row.end // MIB) for row in report.wal] == [(1, 3, 5)]
+
+
+def test_confirmed_wal_behind_what_expiry_removed_is_not_missing(stripped: Branches) -> None:
+    """But where nothing is left of what came after it."""
+    store, confirmed = stripped.made.store, Lsn(7 * MIB + MIB // 4)
+    store.put(keys.STATUS, f'{{"timeline": 3, "confirmed": "{confirmed}"}}'.encode())
+    assert stripped.verify().ok
+    store.delete([stripped.made.segment_key(2, 6), stripped.made.segment_key(3, 7), *piece_keys(stripped, 3, 8)])
+    assert list(stripped.problems()) == [f"{keys.WAL}{SegmentName(2, 5, MIB)}"]
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_what_a_backup_needs_is_missing_whatever_expiry_wrote_down(branches: Branches, number: int) -> None:
+    write_down(branches, {1: [(0, 1000)], 2: [(0, 1000)], 3: [(0, 1000)]})
+    key = branches.made.segment_key(1, number)
+    branches.made.store.delete([key])
+    problems = branches.problems()
+    assert list(problems) == [key]
+    assert "to become consistent" in problems[key]
+
+
+def test_what_was_lost_before_expiry_came_is_missing(branches: Branches) -> None:
+    lost, removed = branches.made.segment_key(1, 5), branches.made.segment_key(1, 6)
+    branches.made.store.delete([lost, removed])
+    write_down(branches, {1: [(6, 7)]})
+    assert list(branches.problems()) == [lost]
+    write_down(branches, {2: [(0, 100)]})
+    assert set(branches.problems()) == {lost, removed}
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"when": null}'])
+def test_a_record_of_expiry_that_cannot_be_read_excuses_nothing(stripped: Branches, garbage: bytes) -> None:
+    stripped.made.store.put(keys.EXPIRY, garbage)
+    assert set(stripped.problems()) == {stripped.made.segment_key(1, 5), stripped.made.segment_key(2, 5)}
+    [note] = stripped.verify().notes
+    assert note.startswith("which WAL expiry has removed is not known")
+    assert keys.EXPIRY in note
 
 
 def test_the_end_of_a_timeline_is_no_hole(branches: Branches) -> None:

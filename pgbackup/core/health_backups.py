@@ -191,6 +191,15 @@ def _verification(view: RepositoryView, limits: HealthLimits, now: datetime) -> 
             "by the schedule or `pgbackup verify --record`.",
         )
     yield from _found_damaged(view)
+    if view.verification_unreadable and view.catalog.backups:
+        yield Finding(
+            "verify:unreadable",
+            Severity.CRITICAL,
+            f"what verifications have found cannot be read: {view.verification_unreadable}",
+            "The newest base backup may have been found damaged, and expiry removes nothing. The next verification, by "
+            "the schedule or `pgbackup verify --record`, writes it anew; `pgbackup verify --record --backup NAME` then "
+            "reads an older backup.",
+        )
     if limits.verify_schedule is None or not view.catalog.backups:
         return
     is_known = run is not None and run.is_past(now, limits.skew_critical)

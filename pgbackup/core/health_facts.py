@@ -94,6 +94,8 @@ class RepositoryView:
     other_writer_has_written: bool = False
     missing_bookkeeping: tuple[str, ...] = ()
     verification: LastRun | None = None
+    verification_unreadable: str = ""
+    """Why it is not known what verifications have recorded; ``verification`` is what was known before, if anything."""
     replaced: tuple[str, ...] = ()
     unreadable: str = ""
     removed_wal: RemovedWal = field(default_factory=RemovedWal)

@@ -26,13 +26,20 @@ def read_verification(store: ObjectStore) -> LastRun | None:
 
 
 def found_damaged(store: ObjectStore) -> frozenset[str]:
-    """The backups that were damaged when they were last read. For whoever removes others: raises CorruptObject where
-    that is written and cannot be read, and what the store raises."""
+    """The backups that were damaged when they were last read. For whoever removes others: raises as
+    ``must_read_verification`` does."""
+    run = must_read_verification(store)
+    return frozenset(run.damaged if run is not None else ())
+
+
+def must_read_verification(store: ObjectStore) -> LastRun | None:
+    """What is recorded; None when nothing is. For whom that makes a difference: raises CorruptObject where it is
+    written and cannot be read, and what the store raises."""
     key = keys.VERIFICATION
     try:
-        return frozenset(_decode(key, store.get(key)).damaged)
+        return _decode(key, store.get(key))
     except ObjectMissing:
-        return frozenset()
+        return None
     except _UNREADABLE as exc:
         problem = f"which backups were found damaged is not known: {exc}"
         raise CorruptObject(key, problem, hint="`pgbackup verify --record` writes it anew.") from exc

@@ -37,7 +37,7 @@ from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_watch import CatalogWatch
 from pgbackup.repository.expiry_record import read_record
-from pgbackup.repository.verification_note import read_verification
+from pgbackup.repository.verification_note import must_read_verification
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.seen_backups import SeenBackups
 from pgbackup.supervisor.vanished_backups import VanishedBackups
@@ -78,6 +78,7 @@ class HealthLook:
         self._replacements = 0
         self._replaced_at: Noticed | None = None
         self._verification: LastRun | None = None
+        self._verification_unreadable = ""
         self._read_again = threading.Event()
         self._position: object = None
         self._caught_up = False
@@ -167,6 +168,7 @@ class HealthLook:
             other_writer_has_written=other is not None and other.has_written,
             missing_bookkeeping=self._ports.watch.missing_bookkeeping,
             verification=self._verification,
+            verification_unreadable=self._verification_unreadable,
             replaced=self._replaced(catalog),
             unreadable=unreadable,
             removed_wal=self._removed_wal,
@@ -227,7 +229,11 @@ class HealthLook:
 
     def _read_what_rarely_changes(self) -> None:
         # A record that is gone, or cannot be read, takes back nothing of what it said.
-        self._verification = read_verification(self._ports.store) or self._verification
+        try:
+            self._verification = must_read_verification(self._ports.store) or self._verification
+            self._verification_unreadable = ""
+        except CorruptObject as exc:
+            self._verification_unreadable = str(exc)
 
     def _read_removed_wal(self) -> None:
         try:
@@ -241,7 +247,8 @@ class HealthLook:
         """Whether something is told that ends with one: somebody may verify by hand."""
         run = self._verification
         found_damage = run is not None and (not run.ok or bool(run.damaged))
-        return found_damage or self._replaced_at is not None or self._vanished.any
+        in_doubt = found_damage or bool(self._verification_unreadable)
+        return in_doubt or self._replaced_at is not None or self._vanished.any
 
     def _under_way(self, catalog: Catalog) -> tuple[BackupUnderWay, ...]:
         limits = self._ports.limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -94,6 +95,32 @@ def test_a_verdict_stands_though_its_record_is_lost(watched: Watched) -> None:
         assert "verify:failed" in watched.finding_keys()
         record(watched, LastRun(datetime.now(UTC), ok=True))
         assert "verify:failed" not in watched.finding_keys()
+
+
+def test_a_record_that_cannot_be_read_is_told_until_it_can(watched: Watched) -> None:
+    """Whoever looks for the first time cannot know what it said: the newest backup may be the one that was damaged."""
+    with watched.shipping():
+        take(watched.server, watched.store)
+        watched.wait_verdict("ok")
+        whole = LastRun(datetime.now(UTC), ok=True)
+        write_verification(watched.store, whole)
+        readable = watched.store.get(keys.VERIFICATION)
+        of_later = json.dumps(json.loads(readable) | {"format": 2, "finished": 1800000000}).encode()
+        for unreadable in (b"", readable[:-5], of_later):
+            watched.store.put(keys.VERIFICATION, unreadable)
+            watched._look.read_again()
+            (finding,) = watched.health().findings
+            assert (finding.key, finding.severity) == ("verify:unreadable", Severity.CRITICAL)
+            assert keys.VERIFICATION in finding.summary
+            assert "verify --record" in finding.hint
+            # Somebody verifies elsewhere: nobody tells this process to read it again.
+            write_verification(watched.store, whole)
+            assert watched.health().findings == ()
+        watched.store.put(keys.VERIFICATION, b"")
+        watched._look.read_again()
+        assert "verify:unreadable" in watched.finding_keys()
+        watched.store.delete([keys.VERIFICATION])
+        assert watched.health().findings == (), "nothing is written that could not be read"
 
 
 def test_what_a_verification_found_is_judged_at_the_next_look(watched: Watched) -> None:

@@ -52,7 +52,13 @@ SPOILED = {
     "repository:unreadable": with_catalog(green_catalog(), unreadable="wal_005/x.zst: access denied"),
     "repository:replaced": with_catalog(green_catalog(), replaced=("wal_005/x.zst",)),
     "verify:failed": with_catalog(green_catalog(), verification=LastRun(NOW, ok=False, summary="1 object damaged")),
+    "verify:unreadable": with_catalog(green_catalog(), verification_unreadable="object x is damaged: not JSON"),
 }
+
+
+def test_what_verifications_found_of_no_backup_is_nothing_to_tell() -> None:
+    nothing = with_catalog(catalog([], {}), verification_unreadable="object x is damaged: not JSON")
+    assert "verify:unreadable" not in keys(judged(nothing)), "no verification could write it anew"
 
 
 @pytest.mark.parametrize("key", SPOILED)

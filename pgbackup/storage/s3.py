@@ -22,11 +22,11 @@ from botocore.exceptions import ClientError
 from pgbackup.errors import ConfigError, DeleteRefused, ObjectMissing, StorageError, StoreDenied
 from pgbackup.storage import s3_listing
 from pgbackup.storage.base import ByteStream, ObjectInfo, UnfinishedUpload
-from pgbackup.storage.s3_body import as_body
+from pgbackup.storage.s3_body import as_body, checksum_of
 from pgbackup.storage.s3_client import BODY_TYPE, Bucket, S3Options
 from pgbackup.storage.s3_errors import ConditionFailed, NotImplementedByStore
 from pgbackup.storage.s3_read import ObjectChanged, ResumingReader
-from pgbackup.storage.s3_upload import CHECKSUM, MIN_PART_BYTES, S3Upload, abort_upload
+from pgbackup.storage.s3_upload import MIN_PART_BYTES, S3Upload, abort_upload
 
 SMALL_BODY_BYTES = 128 << 10
 """Bodies up to here go out in one piece with the headers."""
@@ -191,7 +191,7 @@ class S3Store:
     def _put(self, key: str, data: bytes, **wanted: Any) -> None:
         full = self._full(key)
         if self._bucket.checksums:
-            wanted["ChecksumAlgorithm"] = CHECKSUM
+            wanted |= checksum_of(data)
         else:
             # Every store knows this one. Without it, SeaweedFS makes an empty object of a request that breaks before
             # its body, and that object keeps the real one out.

@@ -4,19 +4,31 @@ urllib3 reads a file 16 KiB at a time and sends each piece by a call of its own,
 Over TLS the pieces may be larger: Python's SSL socket sends one record (16 KiB) at a time anyway, each with the whole
 timeout for itself. A plain socket has one timeout for a whole piece; so that a slow line stays in time, it gets the
 small ones. A body that is no file would be one piece.
+
+Where bodies have a checksum, it is made here and goes in a header. botocore would send one of its own behind the body,
+and cut the body up again on the way: 16 KiB at a time, for each of which it copies the rest of a mebibyte.
 """
 
 from __future__ import annotations
 
+import base64
 import io
-from typing import IO
+import zlib
+from typing import IO, Any
 
 TLS_BLOCK_BYTES = 128 << 10
+CHECKSUM = "CRC32"
 
 
 def as_body(data: bytes, *, over_tls: bool) -> IO[bytes]:
     """A file of ``data``, which is not copied."""
     return _LargeBlocks(data) if over_tls else io.BytesIO(data)
+
+
+def checksum_of(data: bytes) -> dict[str, Any]:
+    """The CRC-32 of a body, as boto3's arguments for PutObject and UploadPart (base64 of the big-endian number)."""
+    digest = zlib.crc32(data).to_bytes(4, "big")
+    return {"ChecksumAlgorithm": CHECKSUM, f"Checksum{CHECKSUM}": base64.b64encode(digest).decode("ascii")}
 
 
 class _LargeBlocks(io.BytesIO):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgbackup.errors import ObjectMissing, StorageError, StoreUnavailable
 from pgbackup.logs import log_fields
-from pgbackup.storage.s3_body import as_body
+from pgbackup.storage.s3_body import CHECKSUM, as_body, checksum_of
 from pgbackup.storage.s3_errors import ConditionFailed, Conflict, NotImplementedByStore, UploadGone
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 MIN_PART_BYTES = 5 << 20
 MAX_PARTS = 10_000
-CHECKSUM = "CRC32"
 
 
 class S3Upload:
@@ -40,10 +39,10 @@ class S3Upload:
         self._lock = threading.Lock()
         self._parts: dict[int, dict[str, Any]] = {}
         # An upload that begins with an algorithm wants it with every part, and all of them back at the end.
-        self._checksum: dict[str, Any] = {"ChecksumAlgorithm": CHECKSUM} if bucket.checksums else {}
+        algorithm: Any = {"ChecksumAlgorithm": CHECKSUM} if bucket.checksums else {}
 
         def send() -> Any:
-            return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key, **self._checksum)
+            return bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key, **algorithm)
 
         self._upload_id: str = bucket.call("CreateMultipartUpload", key, send)["UploadId"]
 
@@ -54,12 +53,12 @@ class S3Upload:
     def put_part(self, number: int, data: bytes) -> None:
         if not 1 <= number <= MAX_PARTS:
             raise StorageError(f"part {number} of s3://{self._bucket.name}/{self._key} is outside 1 to {MAX_PARTS}")
+        checksum = checksum_of(data) if self._bucket.checksums else {}
 
         def send() -> Any:
             body = as_body(data, over_tls=self._bucket.over_tls)
-            where, what = self._where(), self._checksum
             return self._bucket.client.upload_part(
-                **where, **what, UploadId=self._upload_id, PartNumber=number, Body=body
+                **self._where(), UploadId=self._upload_id, PartNumber=number, Body=body, **checksum
             )
 
         answer = self._bucket.call("UploadPart", self._key, send)

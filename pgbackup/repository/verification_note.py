@@ -16,6 +16,7 @@ from pgbackup.repository import keys
 from pgbackup.repository.json_object import parse_object
 from pgbackup.storage.base import ObjectStore
 
+FORMAT = 1
 _UNREADABLE = (CorruptObject, ValueError, KeyError, TypeError, OverflowError, AttributeError)
 _log = logging.getLogger(__name__)
 
@@ -72,6 +73,8 @@ def replace_verification(store: ObjectStore, run: LastRun, etag: str) -> bool:
 
 def _decode(key: str, data: bytes) -> LastRun:
     fields = parse_object(key, data)
+    if fields["format"] != FORMAT:
+        raise ValueError(f"its format is {str(fields['format'])[:20]!r}, of another version of pgbackup")
     return LastRun(
         finished=_moment(fields["finished"]),
         ok=fields["ok"] is True,
@@ -84,7 +87,7 @@ def _decode(key: str, data: bytes) -> LastRun:
 
 def _encode(run: LastRun) -> bytes:
     document = {
-        "format": 1,
+        "format": FORMAT,
         "finished": run.finished.isoformat(),
         "ok": run.ok,
         "summary": run.summary,
@@ -97,6 +100,8 @@ def _encode(run: LastRun) -> bytes:
 
 def _damaged(names: Mapping[str, str | None] | Sequence[str]) -> dict[str, datetime | None]:
     """Only names, without their moments, are what the first notes held."""
+    if isinstance(names, str):
+        raise TypeError("its damaged backups are no list")
     found = names if isinstance(names, Mapping) else dict.fromkeys(names)
     return {str(name)[:500]: _moment(text) if text is not None else None for name, text in found.items()}
 

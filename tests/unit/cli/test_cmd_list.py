@@ -105,7 +105,7 @@ def test_what_a_verification_found_damaged_is_said_beside_it(listed, tmp_path):
     with_delta = replace(CATALOG, backups=(GOOD, delta), segments={1: [2, 3, 9]})
     assert f"yes, but {GOOD.name}, which it builds on, was found damaged" in listed(with_delta).splitlines()[2]
     (tmp_path / keys.VERIFICATION).write_text(json.dumps({
-        "finished": START.isoformat(), "ok": True, "damaged": [GOOD.name],
+        "format": 1, "finished": START.isoformat(), "ok": True, "damaged": [GOOD.name],
     }))  # fmt: skip
     assert listed(CATALOG).splitlines()[1].endswith(yes), "when is not known of what an earlier version recorded"
 

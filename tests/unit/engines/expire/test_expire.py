@@ -331,20 +331,9 @@ def test_a_damaged_record_is_said(made: MadeRepository) -> None:
     assert not look(request(made, accept_missing=True)).plan.refusal
 
 
-READABLE = b'{"format": 1, "finished": "2026-03-01T00:00:00+00:00", "ok": true, "damaged": []}'
-UNREADABLE = [
-    b"", b"{", b"[]", b'{"ok": true}',
-    READABLE.replace(b'"2026-03-01T00:00:00+00:00"', b"5"),
-    READABLE.replace(b"[]", b'"base"'),
-    READABLE.replace(b'"format": 1', b'"format": 2'),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("garbage", UNREADABLE)
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"ok": true}', b'{"format": 1, "finished": 5, "damaged": {}}'])
 def test_what_verifications_found_must_be_readable(made: MadeRepository, garbage: bytes) -> None:
     """It may say that the newest backup is damaged, and which one is the last that is whole."""
-    made.store.put(keys.VERIFICATION, READABLE)
-    assert not look(request(made)).plan.refusal
     made.store.put(keys.VERIFICATION, garbage)
     with pytest.raises(CorruptObject, match="verification") as failed:
         run_expiry(request(made))

@@ -95,6 +95,12 @@ def read_record(store: ObjectStore) -> ExpiryRecord | None:
     )
 
 
+def read_removed_wal(store: ObjectStore) -> RemovedWal:
+    """What expiries have written down that they removed; nothing while none has. Raises as ``read_record`` does."""
+    record = read_record(store)
+    return record.removed_wal if record is not None else RemovedWal()
+
+
 def _removed_wal(document: object) -> RemovedWal:
     """What is no range is left out: what it excuses is then told."""
     found = []

@@ -22,8 +22,8 @@ from botocore.exceptions import ClientError
 from pgbackup.errors import ConfigError, DeleteRefused, ObjectMissing, StorageError, StoreDenied
 from pgbackup.storage import s3_listing
 from pgbackup.storage.base import ByteStream, ObjectInfo, UnfinishedUpload
-from pgbackup.storage.s3_body import as_body, checksum_of
-from pgbackup.storage.s3_client import BODY_TYPE, Bucket, S3Options
+from pgbackup.storage.s3_body import BODY_TYPE, as_body, checksum_of
+from pgbackup.storage.s3_client import Bucket, S3Options
 from pgbackup.storage.s3_errors import ConditionFailed, NotImplementedByStore
 from pgbackup.storage.s3_read import ObjectChanged, ResumingReader
 from pgbackup.storage.s3_upload import MIN_PART_BYTES, S3Upload, abort_upload

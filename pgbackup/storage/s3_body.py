@@ -18,6 +18,9 @@ from typing import IO, Any
 
 TLS_BLOCK_BYTES = 128 << 10
 CHECKSUM = "CRC32"
+BODY_TYPE = "binary/octet-stream"
+"""What S3 calls a body without a type. SeaweedFS guesses instead: where the first 128 bytes of a body (or of 4 MiB of
+it) look as if they could be made smaller, it compresses the whole once more."""
 
 
 def as_body(data: bytes, *, over_tls: bool) -> IO[bytes]:

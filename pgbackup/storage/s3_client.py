@@ -27,6 +27,7 @@ from botocore.exceptions import BotoCoreError
 
 from pgbackup.config.store_connection import StoreConnection
 from pgbackup.errors import ConfigError, StorageError
+from pgbackup.storage.s3_body import BODY_TYPE
 from pgbackup.storage.s3_errors import FOREIGN_ERRORS, Conflict, Request, redact, translate
 
 if TYPE_CHECKING:
@@ -36,10 +37,6 @@ T = TypeVar("T")
 
 CONFLICT_ROUNDS = 6
 ATTEMPTS_PER_ROUND = 2
-
-BODY_TYPE = "binary/octet-stream"
-"""What S3 calls a body without a type. SeaweedFS guesses instead: where the first 128 bytes of a body (or of 4 MiB of
-it) look as if they could be made smaller, it compresses the whole once more."""
 
 
 @dataclass(frozen=True, slots=True)

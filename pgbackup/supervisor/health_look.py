@@ -36,7 +36,7 @@ from pgbackup.errors import CorruptObject, ObjectMissing, PgbackupError
 from pgbackup.postgres.server_look import ServerLook, look
 from pgbackup.postgres.session import Session
 from pgbackup.repository.catalog_watch import CatalogWatch
-from pgbackup.repository.expiry_record import read_record
+from pgbackup.repository.expiry_record import read_removed_wal
 from pgbackup.repository.verification_note import must_read_verification
 from pgbackup.storage.base import ObjectStore
 from pgbackup.supervisor.seen_backups import SeenBackups
@@ -237,11 +237,9 @@ class HealthLook:
 
     def _read_removed_wal(self) -> None:
         try:
-            record = read_record(self._ports.store)
+            self._removed_wal = read_removed_wal(self._ports.store)
         except CorruptObject as exc:
             _log.debug("which WAL expiry has removed is not known anew: %s", exc)
-            return
-        self._removed_wal = record.removed_wal if record is not None else RemovedWal()
 
     def _waits_for_verification(self) -> bool:
         """Whether something is told that ends with one: somebody may verify by hand."""

@@ -13,7 +13,7 @@ from pgbackup.engines.check.store import check_objects
 from pgbackup.errors import StorageError, StoreDenied, StoreUnavailable
 from pgbackup.logs import fields_of
 from pgbackup.storage.s3 import PROOF_BYTES, S3Store
-from pgbackup.storage.s3_client import BODY_TYPE
+from pgbackup.storage.s3_body import BODY_TYPE
 from pgbackup.storage.s3_upload import MIN_PART_BYTES
 from tests.fix_proxy import Gateway
 from tests.fix_store import S3Server, open_s3

@@ -57,7 +57,6 @@ class BackupPipeline:
         self._file: tuple[str, Header] | None = None
         self._is_control = False
         self._checksum = FileChecksum(CHECKSUM_ALGORITHM)
-        self._update_checksum = self._checksum.update
 
     # -- TarSink --------------------------------------------------------------------------------------------------
 
@@ -76,7 +75,7 @@ class BackupPipeline:
 
     def write_content(self, data: memoryview) -> None:
         """See TarSink."""
-        self._update_checksum(data)
+        self._checksum.update(data)
         if self._is_control and len(self.control) <= CONTROL_FILE_BYTES:
             self.control += data
         assert self._encoder is not None
@@ -97,7 +96,6 @@ class BackupPipeline:
         self._file = name, header
         self._is_control = name == CONTROL_FILE
         self._checksum = FileChecksum(CHECKSUM_ALGORITHM)
-        self._update_checksum = self._checksum.update
 
     def end_file(self) -> None:
         """See TarSink."""

@@ -39,7 +39,7 @@ from pgbackup.errors import CorruptObject, NotInArchive
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
-from pgbackup.repository.expiry_record import read_record
+from pgbackup.repository.expiry_record import read_removed_wal
 from pgbackup.repository.wal_objects import open_stored, stored_keys
 from pgbackup.storage.base import ObjectStore
 
@@ -90,11 +90,10 @@ class WalCheck:
     def _removed_wal(self) -> RemovedWal:
         """What expiry wrote down. While that cannot be read it excuses nothing."""
         try:
-            record = read_record(self._store)
+            return read_removed_wal(self._store)
         except CorruptObject as exc:
             self._findings.note(f"which WAL expiry has removed is not known, so it counts as missing: {exc}")
             return RemovedWal()
-        return record.removed_wal if record is not None else RemovedWal()
 
     def _check_confirmed(self, removed: RemovedWal) -> None:
         """WAL that was confirmed to the server as durable must be there to its last byte, if the backup still leads

@@ -1,9 +1,9 @@
 """BASE_BACKUP over a replication connection: start, a stream of messages, the stop LSN.
 
 Every wait is bounded by looking at the stop signal twice a second, and while data flows the signal is looked at with
-every read, which is every message or two. A damaged page does not end the stream: the server warns (the warning names
-file and block), sends everything, reports the stop LSN, and only then its ERROR; all of that is kept for the caller to
-judge.
+every read, which is every mebibyte or more often. A damaged page does not end the stream: the server warns (the
+warning names file and block), sends everything, reports the stop LSN, and only then its ERROR; all of that is kept for
+the caller to judge.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pgbackup.postgres.base_backup_wire import (
     format_command,
     parse_copy_message,
 )
+from pgbackup.postgres.receive_buffer import widen
 from pgbackup.postgres.replication import ReplicationConnection, lost_connection
 
 _WAIT_MILLISECONDS = 500
@@ -97,6 +98,8 @@ class BaseBackupStream:
         copies = 0
         while (result := self._next_result(stop)) is not None:
             if result.status == pq.ExecStatus.COPY_OUT:
+                if copies == 0:
+                    widen(self._pgconn, self._poller)
                 if self._major < 15:
                     yield self._old_archive(copies)
                 copies += 1

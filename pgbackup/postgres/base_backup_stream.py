@@ -136,12 +136,11 @@ class BaseBackupStream:
                     continue
                 if size < 0:
                     return
-                view = memoryview(data)
                 if not typed:
-                    yield view
+                    yield data
                 elif data[0] == DATA:
-                    yield view[1:]
-                elif not isinstance(message := self._parsed(view), int):
+                    yield data[1:]
+                elif not isinstance(message := self._parsed(data), int):
                     yield message
 
     def _parsed(self, view: memoryview) -> BackupMessage | int:

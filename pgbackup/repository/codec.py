@@ -117,28 +117,40 @@ class Codec:
         if self._compression.method == "zstd":
             stored = codec_zstd.encode(self._compression.level, data)
         else:
-            compressor = self._compressor(0)
+            compressor = self._compressors(0)()
             stored = compressor.write(data) + compressor.finish()
         if self._key is None:
             return stored
         encryptor = SecretStreamEncoder(self._key)
         return encryptor.write(stored) + encryptor.finish()
 
-    def encoder(self, *, threads: int = 0) -> Encoder:
-        """An object of any size, piece by piece. ``threads``: the work is done beside the caller's thread, by that many
-        where zstd brings them and by one elsewhere; what is written must not change any more then."""
-        compressor = self._compressor(threads)
-        encoder = compressor if self._key is None else _Encrypted(compressor, SecretStreamEncoder(self._key))
-        return BackgroundEncoder(encoder) if threads and not self._brings_threads else encoder
+    def encoder(self) -> Encoder:
+        """An object of any size, piece by piece."""
+        return self.encoders()()
+
+    def encoders(self, *, threads: int = 0) -> Callable[[], Encoder]:
+        """Encoders of one object after another: what a compressor needs, its threads too, is kept between them.
+
+        Take the next one when the one before is finished or given up. ``threads``: the work is done beside the
+        caller's thread, by that many where zstd brings them and by one elsewhere; what is written must not change any
+        more then. The threads end with the last encoder and what this returns.
+        """
+        compressors, key = self._compressors(threads), self._key
+
+        def new() -> Encoder:
+            encoder = compressors() if key is None else _Encrypted(compressors(), SecretStreamEncoder(key))
+            return BackgroundEncoder(encoder) if threads and not self._brings_threads else encoder
+
+        return new
 
     @property
     def _brings_threads(self) -> bool:
         return self._compression.method == "zstd" and self._compression.level <= codec_zstd.MAX_THREADED_LEVEL
 
-    def _compressor(self, threads: int) -> Encoder:
+    def _compressors(self, threads: int) -> Callable[[], Encoder]:
         if self._compression.method == "zstd":
-            return codec_zstd.ZstdEncoder(self._compression.level, threads)
-        return codec_lz4.Lz4Encoder() if self._compression.method == "lz4" else _Plain()
+            return codec_zstd.encoders(self._compression.level, threads)
+        return codec_lz4.Lz4Encoder if self._compression.method == "lz4" else _Plain
 
     # -- reading ------------------------------------------------------------------------------------------------
 

@@ -40,17 +40,26 @@ Problem = Callable[[str], Exception]
 
 
 class ZstdEncoder:
-    """One frame, written piece by piece. ``threads``: compression threads beside the caller's, 0 for none; above
-    MAX_THREADED_LEVEL there are none, because each would take tens of megabytes."""
+    """One frame, written piece by piece, by a compressor that makes no other at the same time."""
 
-    def __init__(self, level: int, threads: int = 0) -> None:
-        threads = threads if level <= MAX_THREADED_LEVEL else 0
-        self._object = zstandard.ZstdCompressor(compression_params=_parameters(level, threads)).compressobj()
+    def __init__(self, compressor: zstandard.ZstdCompressor) -> None:
+        self._object = compressor.compressobj()
         self.write: Callable[[bytes | memoryview], bytes] = self._object.compress
         """See Encoder. It is called for every 32 KiB of a backup: hence not one call more."""
 
     def finish(self) -> bytes:
         return self._object.flush()
+
+
+def encoders(level: int, threads: int = 0) -> Callable[[], ZstdEncoder]:
+    """Encoders of one frame after another, which share a compressor: its tables, its buffers and its threads.
+
+    ``threads``: compression threads beside the caller's, 0 for none; above MAX_THREADED_LEVEL there are none, because
+    each would take tens of megabytes.
+    """
+    threads = threads if level <= MAX_THREADED_LEVEL else 0
+    compressor = zstandard.ZstdCompressor(compression_params=_parameters(level, threads))
+    return lambda: ZstdEncoder(compressor)
 
 
 def encode(level: int, data: bytes | memoryview) -> bytes:

@@ -131,7 +131,8 @@ class ObjectWriter:
         if self._failure is not None:
             raise self._failure
         try:
-            self._collect(wait(self._pending, timeout=0).done)
+            if any(part.done() for part in self._pending):
+                self._collect({part for part in self._pending if part.done()})
             yield
         except BaseException as error:
             self._failure = error

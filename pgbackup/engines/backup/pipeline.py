@@ -14,6 +14,8 @@ receiving thread, and with it the server.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pgbackup.core.backup import CONTROL_FILE
 from pgbackup.engines.backup.uploads import BackupUploads
 from pgbackup.engines.base import ProgressSink
@@ -42,7 +44,7 @@ class BackupPipeline:
         self._uploads = uploads
         self._codec = codec
         self._backup = backup
-        self._encoder_threads = encoder_threads
+        self._encoders: Callable[[], Encoder] | None = codec.encoders(threads=encoder_threads)
         self._progress = progress
         self.files = ChecksumTable()
         self.raw_bytes = 0
@@ -122,16 +124,17 @@ class BackupPipeline:
         self._uploads.wait()
 
     def close(self) -> None:
-        """However it went. An encoder in the middle of an object has a thread, which ends with the encoder: not only
-        when somebody looks for cycles, for the failure's traceback leads to this object."""
-        self._encoder = self._writer = None
+        """However it went. Encoders have threads, which end with them: not only when somebody looks for cycles, for a
+        failure's traceback leads to this object."""
+        self._encoders = self._encoder = self._writer = None
         self.files.close()
 
     # -- one object -----------------------------------------------------------------------------------------------
 
     def _open(self, key: str) -> None:
         self._key = key
-        self._encoder = self._codec.encoder(threads=self._encoder_threads)
+        assert self._encoders is not None
+        self._encoder = self._encoders()
         self._writer = self._uploads.open(key)
 
     def _encode(self, data: bytes | memoryview) -> None:

@@ -58,7 +58,7 @@ def no_thread_stays() -> Iterator[None]:
 )
 def test_the_object_is_the_same(sizes: list[int], compression: str, encrypted: bool) -> None:
     codec = Codec(Compression.parse(compression), KEY if encrypted else None)
-    encoder = codec.encoder(threads=2)
+    encoder = codec.encoders(threads=2)()
     pieces = [bytes([index % 251]) * size for index, size in enumerate(sizes)]
     stored = b"".join([encoder.write(memoryview(piece)) for piece in pieces] + [encoder.finish()])
     assert codec.decode(f"part.{codec.extension}".rstrip("."), stored) == b"".join(pieces)

@@ -92,9 +92,24 @@ def test_compressible_and_large(codec: Codec) -> None:
 
 def test_threads_make_one_frame() -> None:
     content = os.urandom(1000) * 20_000
-    encoder = PLAIN.encoder(threads=2)
+    encoder = PLAIN.encoders(threads=2)()
     stored = encoder.write(content) + encoder.finish()
     assert PLAIN.decode("x.zst", stored) == content
+
+
+@each_codec
+@pytest.mark.parametrize("threads", [0, 2])
+def test_one_object_after_another(codec: Codec, threads: int) -> None:
+    """Each is whole and by itself, also after one that was given up in the middle."""
+    encoders = codec.encoders(threads=threads)
+    for number in range(4):
+        content = os.urandom(1000) * 5_000 + bytes([number])
+        encoder = encoders()
+        stored = encoder.write(memoryview(content))
+        if number == 2:
+            continue
+        stored += encoder.finish()
+        assert codec.decode(key_of(codec), stored) == content
 
 
 @pytest.mark.parametrize("level", [1, 3, 19])

@@ -33,7 +33,8 @@ RunQuietly = Callable[[Callable[[], None]], "Future[None]"]
 
 class WalBookkeeping:
     """Writes ``status.json`` and time marks. ``on_note`` runs with every note (the lease's heartbeat); ``leads`` says
-    whether the lease is the writer's own."""
+    whether the lease is the writer's own. ``beyond``: where a stream began that goes on from nothing stored; to have
+    come no further says nothing of the repository, and a restore would look for WAL that was never there."""
 
     def __init__(
         self,
@@ -42,11 +43,13 @@ class WalBookkeeping:
         writer: str,
         on_note: Callable[[int], None] | None = None,
         leads: Callable[[], bool] = lambda: False,
+        beyond: Lsn | None = None,
     ) -> None:
         self._store = store
         self._writer = writer
         self._on_note = on_note
         self._leads = leads
+        self._beyond = beyond
         self._next = self._next_idle = time.monotonic()
         self._next_position = self._next + NOTE_SECONDS
         self._noted: tuple[int, Lsn] = (0, Lsn(0))
@@ -56,6 +59,8 @@ class WalBookkeeping:
         """Write a note when one is due. ``moment``: the newest whose WAL is durable, None when none is known: then the
         position is noted all the same, and the heartbeat goes on, when a long way is being caught up."""
         now = time.monotonic()
+        if self._says_nothing(confirmed):
+            return
         if now < self._due(moved=(timeline, confirmed) != self._noted, timed=moment is not None):
             return
         if self._running is not None and not self._running.done():
@@ -71,12 +76,15 @@ class WalBookkeeping:
 
     def final(self, run: RunQuietly, timeline: int, confirmed: Lsn, moment: WalMoment | None) -> None:
         """The session ends: one last note, waited for briefly."""
-        if (timeline, confirmed) == self._noted:
+        if (timeline, confirmed) == self._noted or self._says_nothing(confirmed):
             return
         job = self._start(run, timeline, confirmed, moment)
         deadline = time.monotonic() + _FINAL_SECONDS
         while not job.done() and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def _says_nothing(self, confirmed: Lsn) -> bool:
+        return self._beyond is not None and confirmed <= self._beyond
 
     def _start(self, run: RunQuietly, timeline: int, confirmed: Lsn, moment: WalMoment | None) -> Future[None]:
         self._noted = (timeline, confirmed)

@@ -85,7 +85,7 @@ class OwnWal:
                 stop_seconds=_STOP_SECONDS,
             ),
             progress=self._progress,
-            bookkeeping=WalBookkeeping(self._store, writer=self._writer),
+            bookkeeping=WalBookkeeping(self._store, writer=self._writer, beyond=first.start),
         )
         begin = read_begin(self._store, first)
         self._thread = threading.Thread(target=self._run, args=(session, begin), name="backup-wal", daemon=True)

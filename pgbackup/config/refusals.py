@@ -38,3 +38,11 @@ def from_key_check(
     except (ConfigError, ValueError) as exc:
         return [Problem("encryption_key", f"cannot be used{where}: {exc}")]
     return []
+
+
+def from_raw_key(read: Read, refused: set[str], check_key: Callable[[str, str], object]) -> list[Problem]:
+    """What the codec says of the key where the model refused other settings: all problems are told together."""
+    text, transform = read.value("encryption_key", ""), read.value("encryption_key_transform", "none")
+    if not text or refused & {"encryption_key", "encryption_key_transform"}:
+        return []
+    return from_key_check(SecretStr(text), transform.strip().lower(), check_key, read.origins()["encryption_key"])

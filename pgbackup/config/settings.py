@@ -138,6 +138,8 @@ def load_settings(
         settings = Settings()
     except ValidationError as exc:
         found += refusals.from_validation(exc, read, SECRETS)
+        if check_key is not None:
+            found += refusals.from_raw_key(read, {problem.setting for problem in found}, check_key)
         raise problems.config_error(found) from None
     finally:
         _layers.reset(token)

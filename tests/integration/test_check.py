@@ -186,7 +186,13 @@ def test_a_standby_without_a_slot(make_server: ServerFactory, make_program: Make
 @pytest.mark.parametrize(
     ("names", "interval", "status", "said"),
     [
-        ("", "10s", "ok", "off: commits do not wait for the repository; up to 10 s can be lost"),
+        (
+            "",
+            "10s",
+            "ok",
+            "off: commits do not wait for the repository; up to 10 s and the time of an upload can be lost",
+        ),
+        ("", "0", "ok", "off: commits do not wait for the repository; up to the time of an upload can be lost"),
         ("pgbackup", "0", "ok", "on: commits wait for the repository"),
         ("pgbackup", "10s", "warning", "commits wait up to 10 s each"),
         ("pgbackup", "0", "warning", "synchronous_commit is off"),

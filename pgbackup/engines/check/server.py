@@ -261,7 +261,8 @@ def _check_zero_loss(report: CheckReport, request: ServerRequest, state: ServerS
         return
     seconds = request.wal_flush_interval.total_seconds()
     if not names.waits_for(ours):
-        report.ok("zero loss", f"off: commits do not wait for the repository; up to {seconds:g} s can be lost")
+        lost = f"up to {seconds:g} s and the time of an upload" if seconds else "up to the time of an upload"
+        report.ok("zero loss", f"off: commits do not wait for the repository; {lost} can be lost")
     elif seconds:
         text = f"synchronous_standby_names includes {ours}: commits wait up to {seconds:g} s each"
         report.warning("zero loss", text, "Set PGBACKUP_WAL_FLUSH_INTERVAL=0, or take the name out.")

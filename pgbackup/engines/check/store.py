@@ -40,14 +40,18 @@ def check_clocks(report: CheckReport, store: ObjectStore | None, server_ahead: t
     ahead: dict[str, timedelta] = {}
     if server_ahead is not None:
         ahead["the server"] = server_ahead
+    answered = store is None
     if store is not None:
         with report.attempt("clocks"):
             before = datetime.now(UTC)
             shown = store.clock()
+            answered = True
             if shown is not None:
                 # HTTP dates are cut to whole seconds: half a second is the best guess.
                 middle = before + (datetime.now(UTC) - before) / 2
                 ahead["the store"] = shown + timedelta(seconds=0.5) - middle
+    if not ahead and not answered:
+        return
     everyone = {"this machine": timedelta(0), **ahead}
     first, last = min(everyone, key=everyone.__getitem__), max(everyone, key=everyone.__getitem__)
     skew = everyone[last] - everyone[first]

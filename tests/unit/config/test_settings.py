@@ -157,6 +157,22 @@ def test_a_key_that_cannot_be_used_stops_everything():
     assert text == "PGBACKUP_ENCRYPTION_KEY: cannot be used: not 64 hexadecimal digits"
 
 
+def test_a_key_that_cannot_be_used_is_named_with_everything_else(tmp_path):
+    def check(text, transform):
+        raise ValueError(f"no {transform} key")
+
+    environ = {"PGBACKUP_ENCRYPTION_KEY": "hunter2", "PGBACKUP_COMPRESSION": "zstd:77"}
+    text = problems(environ, check_key=check)
+    assert "PGBACKUP_REPOSITORY: is missing" in text
+    assert "PGBACKUP_COMPRESSION: expected" in text
+    assert "PGBACKUP_ENCRYPTION_KEY: cannot be used: no none key" in text
+    assert "hunter2" not in text
+    text = problems({**environ, "PGBACKUP_ENCRYPTION_KEY_TRANSFORM": "HEX "}, check_key=check)
+    assert text.count("PGBACKUP_ENCRYPTION_KEY") == 1
+    text = problems({**environ, "PGBACKUP_ENCRYPTION_KEY_FILE": str(tmp_path / "absent")}, check_key=check)
+    assert "is given twice" in text
+
+
 def test_the_time_zone_comes_from_tz_when_that_names_one():
     assert load_settings(environ={**MINIMAL, "TZ": "Europe/Berlin"}).tz.key == "Europe/Berlin"
     assert load_settings(environ={**MINIMAL, "TZ": ":/etc/localtime"}).timezone == "UTC"

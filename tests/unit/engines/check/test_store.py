@@ -114,6 +114,17 @@ def test_a_missing_permission_is_named(monkeypatch, method, name, status):
     assert (line.status, line.text, line.hint) == (status, "refused: it needs s3:Something", "give it.")
 
 
+class WithoutAnswer(MemoryStore):
+    def clock(self):
+        raise StoreDenied("no such bucket")
+
+
+def test_a_clock_that_cannot_be_read_is_not_called_fine_as_well():
+    report = CheckReport()
+    check_clocks(report, WithoutAnswer(), None)
+    assert [(line.status, line.text) for line in report.lines] == [("failure", "no such bucket")]
+
+
 class WithClock(MemoryStore):
     def __init__(self, ahead):
         super().__init__()

@@ -8,7 +8,7 @@ always recorded, and what another one has recorded since ours began is not taken
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -50,6 +50,15 @@ def with_reading(
     if is_verdict:
         return LastRun(now, reading.ok, reading.summary, damaged, reading.began, whole)
     return None if stored is None else replace(stored, damaged=damaged, whole=whole)
+
+
+def still_damaged(run: LastRun | None, remembered: Collection[str]) -> frozenset[str]:
+    """The backups that count as damaged for whoever removes others: those of the record, and those that an earlier one
+    named, until a reading has found them whole. For a record can be lost, and one that is written anew says nothing of
+    what it does not name."""
+    if run is None:
+        return frozenset(remembered)
+    return frozenset(run.damaged) | (frozenset(remembered) - frozenset(run.whole))
 
 
 def _is_same_verdict(known: LastRun | None, stored: LastRun | None) -> bool:

@@ -28,7 +28,8 @@ class ExpiryRecord:
     """``when``: the last expiry that came to its end. ``listing``: the backups there are; ``removing``: those of which
     something may be left. ``removed`` is for people: the names and numbers of the last expiry that removed something.
     ``gone``: the backups that this and earlier expiries have removed or were told to accept as missing, newest last;
-    ``removed_wal``: the WAL that they have removed.
+    ``removed_wal``: the WAL that they have removed. ``damaged``: the backups that count as found damaged: the record of
+    verifications may be lost, and then only this knows that an older backup is the last that is whole.
     """
 
     when: datetime
@@ -38,6 +39,7 @@ class ExpiryRecord:
     removed: Mapping[str, object] = field(default_factory=dict)
     gone: tuple[str, ...] = ()
     removed_wal: RemovedWal = field(default_factory=RemovedWal)
+    damaged: frozenset[str] = frozenset()
 
     @property
     def listing(self) -> LastListing:
@@ -69,6 +71,7 @@ class ExpiryRecord:
             "removed": dict(self.removed),
             "gone": list(self.gone),
             "removed_wal": {str(timeline): rows for timeline, rows in self.removed_wal.ranges.items()},
+            "damaged": sorted(self.damaged),
         }
         return json.dumps(document).encode()
 
@@ -92,6 +95,7 @@ def read_record(store: ObjectStore) -> ExpiryRecord | None:
         removed if isinstance(removed, dict) else {},
         tuple(fields.texts("gone")),
         _removed_wal(fields.value("removed_wal")),
+        frozenset(fields.texts("damaged")),
     )
 
 

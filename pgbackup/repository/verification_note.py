@@ -26,13 +26,6 @@ def read_verification(store: ObjectStore) -> LastRun | None:
     return read_with_etag(store)[0]
 
 
-def found_damaged(store: ObjectStore) -> frozenset[str]:
-    """The backups that were damaged when they were last read. For whoever removes others: raises as
-    ``must_read_verification`` does."""
-    run = must_read_verification(store)
-    return frozenset(run.damaged if run is not None else ())
-
-
 def must_read_verification(store: ObjectStore) -> LastRun | None:
     """What is recorded; None when nothing is. For whom that makes a difference: raises CorruptObject where it is
     written and cannot be read, and what the store raises."""

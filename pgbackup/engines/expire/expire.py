@@ -18,6 +18,7 @@ from pgbackup.core.lsn import SegmentName
 from pgbackup.core.removed_wal import RemovedWal
 from pgbackup.core.retention import ExpiryPlan, RetentionPolicy, UnderWay, plan_expiry
 from pgbackup.core.stop import StopSignal
+from pgbackup.core.verification_verdict import still_damaged
 from pgbackup.count_text import counted, is_or_are
 from pgbackup.engines.backup.intent import store_clock
 from pgbackup.engines.expire import objects
@@ -28,7 +29,7 @@ from pgbackup.repository.backup_objects import with_missing_objects
 from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec
 from pgbackup.repository.expiry_record import ExpiryRecord, last_expiry, read_record
-from pgbackup.repository.verification_note import found_damaged
+from pgbackup.repository.verification_note import must_read_verification
 from pgbackup.storage.base import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Look:
     claimed: frozenset[UnderWay]
     plan: ExpiryPlan
     damaged: frozenset[str] = frozenset()
-    """Backups that a verification found damaged."""
+    """Backups that a verification found damaged, now or by the time of an earlier expiry."""
 
     @property
     def unfinished(self) -> list[str]:
@@ -92,7 +93,7 @@ def look(request: ExpiryRequest, now: datetime | None = None) -> Look:
     parsed = (keys.parse_intent(info.key) for info in request.store.list(keys.INTENTS))
     claimed = frozenset(UnderWay(*each) for each in parsed if each is not None)
     catalog = with_missing_objects(request.store, read_catalog(request.store, request.codec))
-    damaged = found_damaged(request.store)
+    damaged = still_damaged(must_read_verification(request.store), record.damaged if record is not None else ())
     # A seal speaks for itself: where nothing can be deleted the intents of sealed backups stay for ever.
     sealed = {backup.name for backup in catalog.backups}
     claimed = frozenset(each for each in claimed if _backup_of(each, catalog.segment_bytes) not in sealed)
@@ -130,11 +131,28 @@ def run_expiry(request: ExpiryRequest, shown: Look | None = None) -> ExpiryRepor
     first = shown or look(request)
     if first.plan.refusal:
         _log.warning("expiry removes nothing: %s", first.plan.refusal)
+        _remember_damaged(request, first)
         return ExpiryReport(first.plan)
     seen = look(request, first.now)
     if not seen.plan.same_removal(first.plan):
         return ExpiryReport(seen.plan, stopped="the repository has changed since the plan was made")
     return _Execution(request, seen).run()
+
+
+def _remember_damaged(request: ExpiryRequest, seen: Look) -> None:
+    """Write down what was found damaged where nothing else is written: it is most needed where that is why."""
+    record = seen.record or ExpiryRecord(last_expiry(None, seen.catalog.backups, seen.now), None, frozenset())
+    damaged = _damaged_there(seen)
+    if damaged == record.damaged or request.stop.is_set() or not request.may_run():
+        return
+    try:
+        request.store.put(keys.EXPIRY, replace(record, damaged=damaged).encode())
+    except StoreUnavailable as exc:
+        _log.warning("which backups were found damaged cannot be written down: %s", exc)
+
+
+def _damaged_there(seen: Look) -> frozenset[str]:
+    return seen.damaged & {backup.name for backup in seen.catalog.backups}
 
 
 def _read_record(request: ExpiryRequest) -> ExpiryRecord | None:
@@ -316,5 +334,6 @@ class _Execution:
         record = ExpiryRecord(
             when, catalog.system_identifier, there, frozenset(removing), what, self._gone(there | removing),
             removed_wal.and_also((each.timeline, each.begin, each.end) for each in self._plan.wal),
+            _damaged_there(self._seen) & there,
         )  # fmt: skip
         self._store.put(keys.EXPIRY, record.encode())

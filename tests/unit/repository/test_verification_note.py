@@ -6,7 +6,7 @@ import pytest
 
 from pgbackup.errors import CorruptObject
 from pgbackup.repository import keys
-from pgbackup.repository.verification_note import found_damaged
+from pgbackup.repository.verification_note import must_read_verification
 from pgbackup.storage.memory import MemoryStore
 
 READABLE = b'{"format": 1, "finished": "2026-03-01T00:00:00+00:00", "ok": true, "damaged": ["base"]}'
@@ -19,10 +19,12 @@ READABLE = b'{"format": 1, "finished": "2026-03-01T00:00:00+00:00", "ok": true, 
 )
 def test_what_cannot_be_read_is_no_verdict(part: bytes, other: bytes) -> None:
     store = MemoryStore()
-    assert found_damaged(store) == frozenset()
+    assert must_read_verification(store) is None
     store.put(keys.VERIFICATION, READABLE)
-    assert found_damaged(store) == {"base"}
+    run = must_read_verification(store)
+    assert run is not None
+    assert set(run.damaged) == {"base"}
     assert part in READABLE
     store.put(keys.VERIFICATION, READABLE.replace(part, other))
     with pytest.raises(CorruptObject, match="which backups were found damaged is not known"):
-        found_damaged(store)
+        must_read_verification(store)

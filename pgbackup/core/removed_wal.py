@@ -26,5 +26,5 @@ class RemovedWal:
         """With more of it: (timeline, begin, end)."""
         ranges = {timeline: list(rows) for timeline, rows in self.ranges.items()}
         for timeline, begin, end in more:
-            ranges[timeline] = joined([*ranges.get(timeline, ()), (begin, end)])
-        return RemovedWal(ranges)
+            ranges.setdefault(timeline, []).append((begin, end))
+        return RemovedWal({timeline: joined(rows) for timeline, rows in ranges.items()})

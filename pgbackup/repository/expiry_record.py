@@ -7,6 +7,7 @@ tell a backup that expiry removed (perhaps interrupted) from one that vanished, 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +22,7 @@ from pgbackup.repository.json_object import JsonObject
 from pgbackup.storage.base import ObjectStore
 
 _MOST_GONE = 1000
+_TIMELINE = re.compile(r"[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True)
@@ -109,9 +111,11 @@ def _removed_wal(document: object) -> RemovedWal:
     """What is no range is left out: what it excuses is then told."""
     found = []
     for timeline, rows in document.items() if isinstance(document, dict) else ():
+        if _TIMELINE.fullmatch(timeline) is None:
+            continue
         for row in rows if isinstance(rows, list) else ():
             match row:
-                case [int(begin), int(end)] if str(timeline).isdecimal():
+                case [int(begin), int(end)] if 0 <= begin < end:
                     found.append((int(timeline), begin, end))
     return RemovedWal().and_also(found)
 

@@ -42,16 +42,21 @@ def command(app: App, *, as_json: bool) -> None:
     """
     from pgbackup.repository.backup_objects import with_missing_objects
     from pgbackup.repository.catalog_reader import read_catalog
+    from pgbackup.repository.key_check import key_problem
     from pgbackup.repository.verification_note import read_verification
 
     with closing(app.open_readonly_store(ask_server=True)) as store:
-        catalog = with_missing_objects(store, read_catalog(store, app.codec()))
+        codec = app.codec()
+        catalog = with_missing_objects(store, read_catalog(store, codec))
+        unreadable = key_problem(store, codec)
         run = read_verification(store)
         damaged = run.damaged if run is not None else {}
         url = store.url
         if not catalog.backups:
             require_begun(store)
     gaps = holes(catalog)
+    if unreadable:
+        say(f"{unreadable}: set PGBACKUP_ENCRYPTION_KEY to the repository's key; what follows misses it", err=True)
     if as_json:
         emit_json(_document(url, catalog, gaps, damaged))
         return

@@ -14,6 +14,7 @@ import click
 from pgbackup.cli.output import duration_text, emit_json, json_option, say
 from pgbackup.cli.restore_target import check_clock, target_of
 from pgbackup.core.size_text import size_text
+from pgbackup.errors import ConfigError, CorruptObject, RestoreError
 
 if TYPE_CHECKING:
     from pgbackup.app import App
@@ -91,12 +92,18 @@ def command(app: App, /, directory: Path, *, plan_only: bool, as_json: bool, **o
     from pgbackup.cli.progress import open_progress
     from pgbackup.engines.restore.restore import Restore
     from pgbackup.repository.catalog_reader import read_for_restore
+    from pgbackup.repository.key_check import key_problem
 
     request = _request(app, directory, options)
     store, codec = app.open_readonly_store(), app.codec()
     check_clock(store, options["to_time"] or "")
     restore = Restore(store, codec, read_for_restore(store, codec), request, open_progress(), engine=app.engine())
-    plan = restore.plan()
+    try:
+        plan = restore.plan()
+    except (CorruptObject, RestoreError) as exc:
+        if why := key_problem(store, codec):
+            raise ConfigError(why, hint="Set PGBACKUP_ENCRYPTION_KEY to the repository's key.") from exc
+        raise
     if plan_only:
         # People see the plan and then why it cannot be; a document is one of the two.
         if not as_json:

@@ -48,6 +48,7 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
     from pgbackup.cli.progress import open_progress
     from pgbackup.engines.verify.verify import choose_backup, verify_backup
     from pgbackup.repository.catalog_reader import read_catalog
+    from pgbackup.repository.key_check import key_problem
     from pgbackup.supervisor.verification_by_hand import check_may_record
     from pgbackup.supervisor.verification_record import begin_verification
 
@@ -61,6 +62,7 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
         if begun is not None:
             check_may_record(store, codec, catalog, backup, begun)
         report = verify_backup(store, codec, catalog, backup, progress=open_progress(), wal=wal)
+        unreadable = "" if report.ok else key_problem(store, codec)
         problem = _try_to_record(store, catalog, report, begun) if begun is not None else None
     is_recorded = record and problem is None
     if as_json:
@@ -74,7 +76,8 @@ def command(app: App, *, name: str | None, wal: WalScope, record: bool, as_json:
         raise problem
     if not report.ok:
         text = f"backup {report.backup} is not whole: {counted(report.findings_total, 'finding')}"
-        raise CheckFailed(text, detail=str(problem or ""), hint=problem.hint if problem is not None else "")
+        hint = f"{unreadable}: set PGBACKUP_ENCRYPTION_KEY to the repository's key." if unreadable else ""
+        raise CheckFailed(text, detail=str(problem or ""), hint=problem.hint if problem is not None else hint)
 
 
 def _open(app: App, *, record: bool) -> ObjectStore:

@@ -31,14 +31,28 @@ def check_key(store: ObjectStore, codec: Codec) -> None:
         if codec.encrypted:
             raise _mismatch("the repository is not encrypted, and an encryption key is configured")
         return
-    if not codec.encrypted:
-        raise _mismatch("the repository is encrypted, and no encryption key is configured")
+    if (why := _unreadable(stored, codec)) is not None:
+        raise _mismatch(why)
+
+
+def key_problem(store: ObjectStore, codec: Codec) -> str:
+    """Why nothing can be read with this key, or without one; empty when it fits, or when nobody can say. For readers
+    that have failed: a known text that is damaged must not stop who can read all the rest."""
     try:
-        fits = ours.decode(keys.KEY_CHECK, stored, limit=1000) == _SECRET
+        stored = store.get(keys.KEY_CHECK)
+    except ObjectMissing:
+        return ""
+    return "" if stored == _PLAIN else _unreadable(stored, codec) or ""
+
+
+def _unreadable(stored: bytes, codec: Codec) -> str | None:
+    if not codec.encrypted:
+        return "the repository is encrypted, and no encryption key is configured"
+    try:
+        text = codec.with_compression(Compression("none", 0)).strict().decode(keys.KEY_CHECK, stored, limit=1000)
     except CorruptObject:
-        fits = False
-    if not fits:
-        raise _mismatch("the encryption key is not the one that the repository was begun with")
+        text = b""
+    return None if text == _SECRET else "the encryption key is not the one that the repository was begun with"
 
 
 def _mismatch(message: str) -> ConfigError:

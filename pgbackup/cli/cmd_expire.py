@@ -33,7 +33,7 @@ def command(app: OpensExpiry, *, apply: bool, accept_missing: bool, as_json: boo
     With --apply it removes them: first the seal of a backup, then its objects, then WAL that nothing needs any more.
     Exit 1 when expiry refuses, because the repository does not look healthy, or ended early.
     """
-    from pgbackup.engines.expire.expire import look, measure, run_expiry
+    from pgbackup.engines.expire.expire import look, measure, remember_damaged, run_expiry
 
     with app.open_expiry(apply=apply, accept_missing=accept_missing) as request:
         seen = look(request)
@@ -41,6 +41,8 @@ def command(app: OpensExpiry, *, apply: bool, accept_missing: bool, as_json: boo
         if not as_json:
             print_plan(seen, found, request.tz)
         report = run_expiry(request, seen) if apply and not seen.plan.refusal else None
+        if apply and seen.plan.refusal:
+            remember_damaged(request, seen)
     if as_json:
         emit_json(expiry_document(seen, found, report))
     raise_refusal(seen.plan)

@@ -131,7 +131,7 @@ def run_expiry(request: ExpiryRequest, shown: Look | None = None) -> ExpiryRepor
     first = shown or look(request)
     if first.plan.refusal:
         _log.warning("expiry removes nothing: %s", first.plan.refusal)
-        _remember_damaged(request, first)
+        remember_damaged(request, first)
         return ExpiryReport(first.plan)
     seen = look(request, first.now)
     if not seen.plan.same_removal(first.plan):
@@ -139,11 +139,15 @@ def run_expiry(request: ExpiryRequest, shown: Look | None = None) -> ExpiryRepor
     return _Execution(request, seen).run()
 
 
-def _remember_damaged(request: ExpiryRequest, seen: Look) -> None:
-    """Write down what was found damaged where nothing else is written: it is most needed where that is why."""
+def remember_damaged(request: ExpiryRequest, seen: Look) -> None:
+    """Write down what was found damaged where expiry refuses, and writes nothing else: that may be why it does.
+    Raises what ``may_run`` raises."""
     record = seen.record or ExpiryRecord(last_expiry(None, seen.catalog.backups, seen.now), None, frozenset())
     damaged = _damaged_there(seen)
     if damaged == record.damaged or request.stop.is_set() or not request.may_run():
+        return
+    if _read_record(request) != seen.record:
+        # Another expiry has written since: what is to go by it must not be forgotten.
         return
     try:
         request.store.put(keys.EXPIRY, replace(record, damaged=damaged).encode())

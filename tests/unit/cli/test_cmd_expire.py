@@ -12,11 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pgbackup.cli.cmd_expire import command
+from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
 from pgbackup.engines.expire.expire import ExpiryRequest
 from pgbackup.errors import CheckFailed
 from pgbackup.repository import keys
+from pgbackup.repository.expiry_record import read_record
+from pgbackup.repository.verification_note import write_verification
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.memory import MemoryStore
 from pgbackup.storage.readonly import ReadOnlyStore
@@ -112,6 +115,16 @@ def test_a_refusal_is_a_failed_check(app: FakeApp) -> None:
     assert f"the newest backup, {NEW}, cannot be restored" in result.exception.message
     assert result.exception.hint
     assert "remove" not in result.output
+    assert app.made.store.head(keys.sentinel(OLD)) is not None
+
+
+def test_a_refusal_for_damage_is_not_forgotten_with_the_record_of_it(app: FakeApp) -> None:
+    write_verification(app.made.store, LastRun(NOW, ok=False, damaged={NEW: NOW}))
+    assert isinstance(run(app).exception, CheckFailed)
+    assert read_record(app.made.store) is None
+    assert isinstance(run(app, "--apply").exception, CheckFailed)
+    app.made.store.delete([keys.VERIFICATION])
+    assert isinstance(run(app, "--apply").exception, CheckFailed)
     assert app.made.store.head(keys.sentinel(OLD)) is not None
 
 

@@ -11,11 +11,11 @@ import pytest
 from pgbackup.core.health_facts import LastRun
 from pgbackup.core.lsn import MIB, Lsn
 from pgbackup.core.retention import RetentionPolicy
-from pgbackup.engines.expire.expire import ExpiryRequest, run_expiry
+from pgbackup.engines.expire.expire import ExpiryRequest, look, remember_damaged, run_expiry
 from pgbackup.errors import StoreUnavailable
 from pgbackup.repository import keys
 from pgbackup.repository.catalog_reader import read_catalog
-from pgbackup.repository.expiry_record import read_record
+from pgbackup.repository.expiry_record import ExpiryRecord, read_record
 from pgbackup.repository.verification_note import write_verification
 from pgbackup.storage.memory import MemoryStore
 from tests.made_backup import NOON, MadeRepository
@@ -96,3 +96,12 @@ def test_what_was_found_damaged_is_not_written_by_whom_may_not_or_where_the_stor
     made.store.on_call = full
     assert run_expiry(request(made, KEEP_TWO)).plan.refusal
     assert read_record(made.store) is None
+
+
+def test_what_another_expiry_wrote_meanwhile_stays(made: MadeRepository) -> None:
+    write_verification(made.store, LastRun(NOW, ok=False, damaged=dict.fromkeys([name(1, 40)])))
+    seen = look(request(made, KEEP_TWO))
+    others = ExpiryRecord(NOW, None, frozenset(), removing=frozenset([name(1, 10)]))
+    made.store.put(keys.EXPIRY, others.encode())
+    remember_damaged(request(made, KEEP_TWO), seen)
+    assert read_record(made.store) == others

@@ -16,6 +16,7 @@ from itertools import groupby
 from pgbackup.core.backup import Backup
 from pgbackup.core.catalog import Catalog
 from pgbackup.repository import keys
+from pgbackup.repository.part_sizes import changed_parts
 from pgbackup.storage.base import ObjectInfo, ObjectStore
 
 _PART = re.compile(r"part_(\d+)\.tar")
@@ -47,7 +48,7 @@ def fingerprint(info: ObjectInfo) -> int:
 
 def missing_objects(store: ObjectStore, backup: Backup) -> str:
     """What is missing of a backup, for people; empty when all is there. Raises what the store raises."""
-    return _missing({info.key: info.size_bytes for info in store.list(keys.backup_folder(backup.name))}, backup)
+    return _problem(store, {info.key: info.size_bytes for info in store.list(keys.backup_folder(backup.name))}, backup)
 
 
 def with_missing_objects(store: ObjectStore, catalog: Catalog) -> Catalog:
@@ -68,7 +69,7 @@ def with_folders(store: ObjectStore, catalog: Catalog) -> tuple[Catalog, dict[st
         for info in infos:
             folders[name] = folders[name].with_object(info)
             sizes[info.key] = info.size_bytes
-        problems[name] = _missing(sizes, wanted[name])
+        problems[name] = _problem(store, sizes, wanted[name])
     for name in wanted.keys() - seen:
         problems[name] = _missing({}, wanted[name])
     # Expiry removes the seal first: whose seal is gone by now is a backup that is being removed, not a damaged one.
@@ -81,6 +82,12 @@ def _by_folder(infos: Iterable[ObjectInfo]) -> Iterator[tuple[str, Iterator[Obje
     """The objects below ``basebackups_005/`` by their backup; what lies in no folder (the seals) is left out."""
     inside = (info for info in infos if "/" in info.key.removeprefix(keys.BASEBACKUPS))
     yield from groupby(inside, key=lambda info: info.key.removeprefix(keys.BASEBACKUPS).partition("/")[0])
+
+
+def _problem(store: ObjectStore, listed: Mapping[str, int], backup: Backup) -> str:
+    """What is missing; the keys of the parts that are not as they were stored, where that is known."""
+    problem = _missing(listed, backup)
+    return (problem and backup.engine == "pgbackup" and changed_parts(store, backup, listed)) or problem
 
 
 def _missing(listed: Mapping[str, int], backup: Backup) -> str:

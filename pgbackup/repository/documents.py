@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from pgbackup.storage.base import ByteStream
 __all__ = [
     "DATE_FORMAT",
     "EXTRAS_KEY",
+    "PART_SIZES_KEY",
     "BackupDocuments",
     "BackupExtras",
     "ClusterDocument",
@@ -37,6 +38,7 @@ __all__ = [
 
 DATE_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 EXTRAS_KEY = "pgbackup"
+PART_SIZES_KEY = "pgbackup_part_sizes"
 SEALED_FORMAT = 2
 """From this format of our part of the documents on, the sentinel holds a checksum of itself."""
 _CHECKSUM = '"sha256":"{}"'
@@ -112,9 +114,12 @@ class BackupDocuments:
         checksum = hashlib.sha256(text.encode()).hexdigest()
         return text.replace(_CHECKSUM.format(""), _CHECKSUM.format(checksum), 1).encode()
 
-    def metadata(self) -> bytes:
-        """metadata.json: where WAL-G looks for permanence, times and LSNs."""
-        document = {
+    def metadata(self, part_sizes: Sequence[int] = ()) -> bytes:
+        """metadata.json: where WAL-G looks for permanence, times and LSNs.
+
+        ``part_sizes``: the stored bytes of the numbered parts, in order, so that one that was cut can be named.
+        """
+        document: dict[str, Any] = {
             "start_time": format_time(self.started),
             "finish_time": format_time(self.finished),
             "date_fmt": DATE_FORMAT,
@@ -129,6 +134,8 @@ class BackupDocuments:
             "compressed_size": self.stored_bytes,
             "user_data": {EXTRAS_KEY: asdict(self.extras)},
         }
+        if part_sizes:
+            document[PART_SIZES_KEY] = list(part_sizes)
         return json.dumps(document, separators=_COMPACT).encode()
 
 

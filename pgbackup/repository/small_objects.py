@@ -10,7 +10,7 @@ from pgbackup.repository.backup_reader import is_wal_e
 from pgbackup.storage.base import ObjectStore
 
 MAX_METADATA_BYTES: Final = 4 << 20
-"""metadata.json has about 600 bytes and what the user added to it."""
+"""metadata.json has about 600 bytes, what the user added to it, and ten for each part of 256 MiB."""
 
 _MAX_VERSION_BYTES: Final = 1000
 

@@ -13,6 +13,8 @@ from pgbackup.postgres.server_process import wait_until
 from pgbackup.postgres.table_checksums import describe_differences, table_checksums
 from pgbackup.postgres.throwaway import ThrowawayServer
 from pgbackup.repository import keys
+from pgbackup.repository.backup_objects import missing_objects, with_missing_objects
+from pgbackup.repository.catalog_reader import read_catalog
 from pgbackup.repository.codec import Codec, Compression
 from pgbackup.storage.base import ObjectStore
 from pgbackup.storage.memory import MemoryStore
@@ -67,6 +69,21 @@ def test_a_backup_holds_everything(encrypted: bool, pg_major: int, make_server: 
     server.stop("fast")
     restored = start_copy(make_server, store, result.name, pg_major, codec)
     assert describe_differences(expected, table_checksums(restored)) == []
+
+
+def test_a_part_that_was_cut_is_named(make_server: ServerFactory) -> None:
+    """The folder's total tells that something is wrong; the sizes in metadata.json tell what."""
+    server = make_server()
+    server.execute("CREATE TABLE t AS SELECT i, md5(i::text) AS text FROM generate_series(1, 50000) i")
+    store = MemoryStore()
+    result = take(server, store, part_bytes=4 << 20)
+    (backup,) = with_missing_objects(store, read_catalog(store, Codec(Compression("zstd", 1)))).backups
+    assert backup.problem == ""
+    for key in [info.key for info in store.list(keys.tar_folder(result.name))]:
+        whole = store.get(key)
+        store.put(key, whole[: len(whole) // 2])
+        assert missing_objects(store, backup) == f"{key} has {len(whole) // 2} bytes, not {len(whole)}"
+        store.put(key, whole)
 
 
 def test_the_documents_say_what_was_done(pg_major: int, make_server: ServerFactory) -> None:

@@ -22,6 +22,7 @@ from pgbackup.engines.wal.bucket_wal import BucketWal
 from pgbackup.errors import BackupError, CorruptObject, PgbackupError
 from pgbackup.repository import keys
 from pgbackup.repository.documents import BackupDocuments, BackupExtras
+from pgbackup.repository.part_sizes import part_sizes
 from pgbackup.storage.base import ObjectStore
 
 _SHOWN = 3
@@ -66,7 +67,7 @@ def write_seal(store: ObjectStore, plan: SealPlan, intent: OwnIntent, *, wal_tai
     compare_folder(store, plan)
     intent.update()
     # Not conditional: one that was written before an interruption may lack what is known now.
-    store.put(keys.metadata(plan.backup), documents.metadata())
+    store.put(keys.metadata(plan.backup), documents.metadata(part_sizes(plan.objects)))
     sentinel, key = documents.sentinel(), keys.sentinel(plan.backup)
     if not store.put_if_absent(key, sentinel) and store.get(key) != sentinel:
         raise BackupError(

@@ -59,7 +59,8 @@ class BackupObjects:
             raise RestoreError(
                 f"backup {backup.name} is not whole",
                 detail=problem,
-                hint="Run `pgbackup list` and choose another backup.",
+                hint=f"`pgbackup verify --backup {backup.name}` names every damaged object; `pgbackup list` shows "
+                "what else can be restored.",
             )
         # Large ones first, so that the workers end at about the same time.
         ordered = tuple(key for _, key in sorted(parts, reverse=True))

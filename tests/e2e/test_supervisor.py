@@ -142,7 +142,8 @@ def test_a_lost_part_is_red_and_mended_by_a_new_backup(
     program.wait_backups()
     wait_ready(resident, 200)
     root = Path(program.env["PGBACKUP_REPOSITORY"].removeprefix("file://"))
-    next(root.glob("basebackups_005/*/tar_partitions/part_001*")).unlink()
+    lost = next(root.glob("basebackups_005/*/tar_partitions/part_001*"))
+    lost.unlink()
     wait_for(
         lambda: [a for a in alerts(receiver) if a["key"] in ("backup:none", "backup:newest-not-restorable")],
         resident.log,
@@ -151,7 +152,7 @@ def test_a_lost_part_is_red_and_mended_by_a_new_backup(
     program.wait_backups(1)
     said = wait_ready(resident, 200)
     assert "1 older base backup cannot be restored" in said
-    assert "no: its" in program("list")
+    assert f"no: {lost.relative_to(root).with_suffix('')} is missing" in program("list")
     resident.terminate()
 
 

@@ -3,7 +3,7 @@
 libpq begins with 16 KiB and doubles its buffer when it reads while the buffer is full (pqReadData and
 pqCheckInBufferSpace in src/interfaces/libpq/fe-misc.c). Who takes every message as soon as it is there never fills it:
 each read then brings one message of 32 KiB or a piece of it, and over TCP each read also wakes the server for as
-little. With a buffer of 1 MiB a base backup makes an eighth of the system calls, and a tenth less work altogether.
+little. With a buffer of 1 MiB a base backup makes a seventh of the system calls, and a tenth less work altogether.
 """
 
 from __future__ import annotations

@@ -131,8 +131,8 @@ class ObjectWriter:
         if self._failure is not None:
             raise self._failure
         try:
-            if any(part.done() for part in self._pending):
-                self._collect({part for part in self._pending if part.done()})
+            if ended := {part for part in self._pending if part.done()}:
+                self._collect(ended)
             yield
         except BaseException as error:
             self._failure = error
